@@ -1,0 +1,230 @@
+"""From a checked config to objects: the only file that instantiates."""
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from segtrain.callbacks.checkpoints import KeepLast
+from segtrain.callbacks.ema import WeightEMA
+from segtrain.callbacks.metrics_csv import MetricsCsv
+from segtrain.checkpoint import AtomicCheckpointIO
+from segtrain.config.targets import locate, walk_targets
+from segtrain.data.augmentation import Augmentation
+from segtrain.data.datamodule import SegmentationData
+from segtrain.errors import UserError
+from segtrain.hardware import choose_precision
+from segtrain.inference.any_size import AnySize
+from segtrain.logs import adopt_library_loggers
+from segtrain.models.normalize import Normalize
+from segtrain.module import SegmentationModule
+from segtrain.optim import parameter_groups
+
+Config = dict[str, Any]
+
+
+def _build(path: str, node: Any, **arguments: Any) -> Any:
+    """Instantiate a node; what its constructor refuses becomes a sentence with the key."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, ValueError):
+            raise UserError(f"{path}: {cause}") from error
+        raise
+
+
+def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str = "test") -> SegmentationData:
+    """Return the loaders; `start` is where a resumed run goes on."""
+    dataset = cfg["dataset"]
+    transforms = _build("augmentation", cfg["augmentation"]["transforms"])
+    return SegmentationData(
+        _build("dataset.source", dataset["source"], _partial_=True),
+        augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
+        num_classes=dataset["num_classes"],
+        ignore_index=dataset["ignore_index"],
+        seed=cfg["seed"],
+        start=start,
+        test_split=test_split,
+        **cfg["loader"],
+    )
+
+
+def build_model(cfg: Config, *, restore: bool = False) -> nn.Module:
+    """Return the network; one that a checkpoint fills is built without pretrained weights, so nothing is downloaded."""
+    node = _without_weights(cfg["model"]) if restore else cfg["model"]
+    model = _build("model", node)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model._target_: {cfg['model']['_target_']} gives a {type(model).__name__}, not an nn.Module")
+    return model
+
+
+def _without_weights(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: None if key == "weights" else _without_weights(value) for key, value in node.items()}
+    return node
+
+
+def build_module(
+    cfg: Config, *, plain: Config, total_steps: int | None = None, restore: bool = False
+) -> SegmentationModule:
+    """Return the Lightning module.
+
+    Args:
+        cfg: the resolved config.
+        plain: the config that its checkpoints carry.
+        total_steps: of the schedule; None builds for evaluation only.
+        restore: a checkpoint will fill the weights.
+    """
+    dataset = cfg["dataset"]
+    model = build_model(cfg, restore=restore)
+    if cfg["perf"]["channels_last"]:
+        model = model.to(memory_format=torch.channels_last)
+    encoder = getattr(model, "encoder", model)
+    half = (0.5,) * dataset["in_channels"]
+    module = SegmentationModule(
+        model,
+        loss=_build("loss", cfg["loss"]),
+        normalize=Normalize(getattr(encoder, "mean", half), getattr(encoder, "std", half)),
+        any_size=AnySize(stride=max(getattr(encoder, "strides", (32,))), **cfg["inference"]),
+        class_names=dataset["class_names"],
+        ignore_index=dataset["ignore_index"],
+        optimizer=_optimizer_maker(cfg) if total_steps is not None else None,
+        scheduler=_scheduler_maker(cfg, total_steps) if total_steps is not None else None,
+        seed=None if cfg["deterministic"] == "none" else cfg["seed"],
+        channels_last=cfg["perf"]["channels_last"],
+        config=plain,
+    )
+    if cfg["compile"] and total_steps is not None:
+        model.compile(dynamic=False)
+    return module
+
+
+def _optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
+    def make(model: nn.Module) -> Optimizer:
+        groups = cfg["param_groups"]
+        try:
+            parameters = parameter_groups(model, lr=cfg["optimizer"].get("lr"), **groups)
+        except ValueError as error:
+            raise UserError(f"param_groups.{error}") from error
+        return _build("optimizer", cfg["optimizer"], params=parameters)
+
+    return make
+
+
+def _scheduler_maker(cfg: Config, total_steps: int) -> Callable[[Optimizer], LRScheduler] | None:
+    if not cfg["scheduler"]:
+        return None
+    accepts_length = "total_steps" in inspect.signature(locate(cfg["scheduler"]["_target_"])).parameters
+    extra = {"total_steps": total_steps} if accepts_length else {}
+
+    def make(optimizer: Optimizer) -> LRScheduler:
+        return _build("scheduler", cfg["scheduler"], optimizer=optimizer, **extra)
+
+    return make
+
+
+def schedule_length(trainer: Config, batches_per_epoch: int) -> int:
+    """Return the optimizer steps of a run, from the Trainer's arguments alone.
+
+    Raises:
+        UserError: if the config sets no end.
+    """
+    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
+    batches = (
+        min(limit, batches_per_epoch)
+        if isinstance(limit, int)
+        else int(batches_per_epoch * (1.0 if limit is None else limit))
+    )
+    per_epoch = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
+    ends = []
+    if (trainer.get("max_steps") or -1) >= 0:
+        ends.append(trainer["max_steps"])
+    if (trainer.get("max_epochs") or -1) >= 0:
+        ends.append(trainer["max_epochs"] * per_epoch)
+    if not ends:
+        raise UserError(
+            "trainer.max_epochs: missing; give trainer.max_epochs=N or ++trainer.max_steps=N, the schedule needs an end"
+        )
+    return max(1, min(ends))
+
+
+def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
+    """Return the run's callbacks: those of the config, the average of weights, checkpoints and metrics.csv."""
+    policy, folder = cfg["checkpoint"], run / "checkpoints"
+    own = [_build(f"callbacks.{name}", node) for name, node in (cfg["callbacks"] or {}).items() if node]
+    if not cfg["logger"]:
+        own = [callback for callback in own if not isinstance(callback, pl.callbacks.LearningRateMonitor)]
+    if cfg["ema"]:
+        own.append(WeightEMA(cfg["ema_decay"]))
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=policy["monitor"],
+        mode=policy["mode"],
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    csv = MetricsCsv(run / "metrics.csv", cfg["dataset"]["class_names"])
+    return [*own, csv, best, KeepLast(folder, every_n_steps=policy["every_n_steps"])]
+
+
+def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:
+    """Return the logger; a resumed run's TensorBoard forgets what lies behind `purge_step`."""
+    node = cfg["logger"]
+    if not node:
+        return None
+    extra: Config = {"purge_step": purge_step} if locate(node["_target_"]) is TensorBoardLogger else {}
+    return _build("logger", node, save_dir=str(run), **extra)
+
+
+EVALUATION_ARGUMENTS = ("_target_", "accelerator", "devices", "strategy", "num_nodes", "precision")
+
+
+def build_trainer(
+    cfg: Config,
+    folder: Path,
+    *,
+    callbacks: list[pl.Callback],
+    logger: Logger | None = None,
+    evaluation: bool = False,
+) -> pl.Trainer:
+    """Return the Trainer; for evaluation only its device settings are taken from the config."""
+    adopt_library_loggers()
+    node = dict(cfg["trainer"])
+    if evaluation:
+        node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
+    if node.get("precision") == "auto":
+        node["precision"] = choose_precision(node.get("accelerator", "auto"))
+    node.setdefault("num_sanity_val_steps", 0)
+    return _build(
+        "trainer",
+        node,
+        default_root_dir=str(folder),
+        callbacks=callbacks,
+        logger=logger or False,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # ours neither pads nor repeats
+        deterministic=True if cfg["deterministic"] == "exact" else None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=not evaluation,
+    )
+
+
+def components(cfg: Config) -> dict[str, str]:
+    """Return {path: class name} of a config's outer parts, for tables."""
+    return {path: str(node["_target_"]).rsplit(".", 1)[-1] for path, node in walk_targets(cfg) if "[" not in path}

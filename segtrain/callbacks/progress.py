@@ -1,0 +1,80 @@
+"""A progress bar on a terminal, a line an epoch elsewhere; the loss is read from the device every N steps."""
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+from torch import Tensor
+
+log = logging.getLogger("segtrain")
+
+
+class Progress(pl.Callback):
+    """Show how far training is, its loss and the last mIoU.
+
+    Args:
+        every_n_steps: how often the loss is read, which waits for the device.
+    """
+
+    def __init__(self, every_n_steps: int = 10) -> None:
+        self.every_n_steps = every_n_steps
+        self.bar: Bar | None = None
+        self.task = TaskID(0)
+        self.loss = ""
+        self.score = ""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        console = Console(stderr=True)
+        if not trainer.is_global_zero or not console.is_terminal:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=console, transient=True)
+        self.bar.start()
+        total = None
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            total = int(trainer.max_epochs * trainer.num_training_batches)
+        self.task = self.bar.add_task("training", total=total)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.bar is None or batch_idx % self.every_n_steps:
+            return
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if isinstance(loss, Tensor):
+            self.loss = f"loss {loss.item():.3f}"
+        done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
+        epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.bar.update(self.task, completed=done, description=f"{epochs}  {self.loss}  {self.score}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (miou := trainer.callback_metrics.get("val/miou")) is not None:
+            self.score = f"mIoU {miou.item():.3f}"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = trainer.callback_metrics.get("train/epoch_loss")
+        if loss is not None and trainer.is_global_zero:
+            text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss.item():.3f}  {self.score}"
+            log.log(logging.DEBUG if self.bar is not None else logging.INFO, text.rstrip())
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

@@ -1,0 +1,35 @@
+"""Images per second of training, validation left out."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class Throughput(pl.Callback):
+    """Log `perf/images_per_second` of all devices at the end of every epoch."""
+
+    def __init__(self) -> None:
+        self.started = 0.0
+        self.paused = 0.0
+        self.images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started, self.paused, self.images = time.perf_counter(), 0.0, 0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.paused -= time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.paused += time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch["index"]) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.started or not self.images:
+            return  # resumed at an epoch's end
+        rate = self.images / (time.perf_counter() - self.started - self.paused)
+        pl_module.log("perf/images_per_second", rate, rank_zero_only=True)

@@ -1,0 +1,188 @@
+"""Checkpoints: written whole or not at all, read back checked, data and never code.
+
+A file is what `torch.save` writes (a zip archive) with the SHA-256 of its bytes in the archive's comment, so plain
+`torch.load(path, weights_only=True)` reads it too.
+"""
+
+import hashlib
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch import nn
+
+from segtrain.errors import UserError
+
+FORMAT = 1
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+_COMMENT = b"segtrain sha256 "
+_END_OF_ARCHIVE = struct.Struct("<4s4H2LH")  # the zip format's end-of-central-directory record (APPNOTE 4.3.16)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that `path` always holds a whole one: the old one until the new one is on the disk.
+
+    Args:
+        checkpoint: tensors and plain Python values.
+        path: the file; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder: a rename across disks is a copy
+    try:
+        torch.save(checkpoint, part)
+        _seal(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _seal(path: Path) -> None:
+    """Append the checksum of everything before the end record, as the archive's comment, and flush to the disk."""
+    with path.open("r+b") as file:
+        file.seek(-_END_OF_ARCHIVE.size, os.SEEK_END)
+        end = list(_END_OF_ARCHIVE.unpack(file.read()))
+        if end[0] != b"PK\x05\x06" or end[-1] != 0:
+            raise RuntimeError(f"torch.save wrote an archive that segtrain does not know: {path}")
+        comment = _COMMENT + _digest(path, path.stat().st_size - _END_OF_ARCHIVE.size).encode()
+        end[-1] = len(comment)
+        file.seek(-_END_OF_ARCHIVE.size, os.SEEK_END)
+        file.write(_END_OF_ARCHIVE.pack(*end) + comment)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (block := file.read(min(size, 1 << 20))):
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(path: Path) -> None:
+    """Compare the file with its checksum.
+
+    Raises:
+        UserError: if the file is missing, no checkpoint of segtrain's, truncated or changed.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint: {path} is not a file; give the path of a .ckpt of a run")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            comment = archive.comment
+    except zipfile.BadZipFile as error:
+        raise UserError(f"checkpoint: {path} is no checkpoint, or is truncated ({error})") from error
+    if not comment.startswith(_COMMENT):
+        raise UserError(f"checkpoint: {path} was not written by segtrain; give a .ckpt of a run")
+    size = path.stat().st_size - len(comment) - _END_OF_ARCHIVE.size
+    if _digest(path, size) != comment[len(_COMMENT) :].decode(errors="replace"):
+        raise UserError(f"checkpoint: {path} is damaged: its checksum does not fit; use another checkpoint of the run")
+
+
+def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return a verified checkpoint; nothing in it is executed.
+
+    Raises:
+        UserError: as `verify`, and for a file of another format version.
+    """
+    verify(path)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise UserError(f"checkpoint: {path} cannot be read: {str(error).splitlines()[0]}") from error
+    version = checkpoint.get("segtrain_format") if isinstance(checkpoint, dict) else None
+    if version != FORMAT:
+        raise UserError(f"checkpoint: {path} has format {version}, and this segtrain reads format {FORMAT}")
+    return checkpoint
+
+
+def resume_point(run: str | Path) -> Path:
+    """Return the newest checkpoint of a run folder that reads: the last, else the one before, else the best.
+
+    Raises:
+        UserError: if the folder has none; says why each was refused.
+    """
+    folder = Path(run).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"resume: {folder} is not a folder; give a run's folder, such as outputs/runs/train-...")
+    reasons = []
+    for name in (LAST, PREVIOUS, BEST):
+        path = folder / "checkpoints" / name
+        try:
+            verify(path)
+        except UserError as error:
+            if path.exists():
+                reasons.append(str(error).removeprefix("checkpoint: "))
+            continue
+        return path
+    raise UserError(f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons))
+
+
+def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """Return (epoch, batch) at which training goes on, from Lightning's loop progress.
+
+    `ready`, not `completed`: a checkpoint written in a batch-end hook has not counted that batch as completed.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epoch = loop["epoch_progress"]["current"]["processed"]
+    progress = loop["epoch_loop.batch_progress"]
+    if progress["is_last_batch"]:
+        # written at the end of an epoch: `processed` counts it once its last hooks run
+        finished = loop["epoch_progress"]["current"]["processed"] == loop["epoch_progress"]["current"]["ready"]
+        return (epoch if finished else epoch + 1), 0
+    return epoch, progress["current"]["ready"]
+
+
+def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str) -> None:
+    """Copy a checkpoint's weights into a module of the same shape.
+
+    Raises:
+        UserError: if a tensor is missing, left over or of another shape; the class count is named if it is that.
+    """
+    weights, own = checkpoint["state_dict"], module.state_dict()
+    wrong = [
+        f"{k} {tuple(weights[k].shape)} here {tuple(own[k].shape)}"
+        for k in own
+        if k in weights and weights[k].shape != own[k].shape
+    ]
+    then = checkpoint.get("config", {}).get("dataset", {}).get("num_classes")
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if wrong or missing or unknown:
+        detail = "; ".join(
+            [f"other shape: {', '.join(wrong[:3])}"] * bool(wrong)
+            + [f"missing: {', '.join(sorted(missing)[:3])}"] * bool(missing)
+            + [f"unknown: {', '.join(sorted(unknown)[:3])}"] * bool(unknown)
+        )
+        raise UserError(
+            f"checkpoint: {path} was trained with dataset.num_classes={then} and another model than this; {detail}"
+        )
+    module.load_state_dict(weights)
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Lightning's door to `write_checkpoint` and `read_checkpoint`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location=map_location or "cpu")
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)

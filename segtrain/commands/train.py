@@ -1,0 +1,42 @@
+"""Train a network, keep its best checkpoint and score the test split."""
+
+import hydra
+from omegaconf import DictConfig
+
+from segtrain.config.check import check_keys, plain_config
+from segtrain.config.locate import config_dir
+from segtrain.config.schema import TrainConfig
+from segtrain.jobs import in_sweep, job
+from segtrain.launch import launch
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Compose, check, build, fit, test, report."""
+    with job(log_file="train.log") as run:
+        values = check_keys(cfg, TrainConfig)  # before torch is imported
+
+        from segtrain import build, training
+        from segtrain.config.problems import check_objects
+
+        check_objects(values, from_checkpoint=values["resume"] is not None, multirun=in_sweep())
+        plain = plain_config(cfg)
+        resumed = training.prepare_run(run, values, plain)
+
+        data = build.build_data(values, start=resumed.start)
+        total_steps = build.schedule_length(values["trainer"], data.batches_per_epoch(1))
+        module = build.build_module(
+            values, plain=plain, total_steps=total_steps, restore=resumed.checkpoint is not None
+        )
+        logger = build.build_logger(values, run, purge_step=resumed.step)
+        callbacks = build.build_callbacks(values, run)
+        trainer = build.build_trainer(values, run, callbacks=callbacks, logger=logger)
+        training.describe(run, values, module, trainer, total_steps)
+
+        training.fit(trainer, module, data, resumed.checkpoint, run)
+        test = values["test"] and not in_sweep()
+        training.finish(trainer, module, data, run, values, test=test)
+
+
+if __name__ == "__main__":
+    launch(main, "train")

@@ -1,0 +1,109 @@
+"""The text of `segtrain <command> --help`: keys of the command, groups and their options, read from the YAML files."""
+
+import re
+from pathlib import Path
+
+from segtrain.config.locate import config_dir
+
+
+def has_config(command: str) -> bool:
+    """Say whether the command is configured by a YAML of its own (the others use argparse)."""
+    return (Path(config_dir()) / f"{command}.yaml").is_file()
+
+
+def command_help(command: str, summary: str, arguments: list[str]) -> str:
+    """Return the help of a command; the options of a user's --config-dir are listed too.
+
+    Args:
+        command: such as `train`.
+        summary: one line about it.
+        arguments: the rest of the command line.
+    """
+    folders = [Path(config_dir()), *_user_dirs(arguments)]
+    root = folders[0] / f"{command}.yaml"
+    lines = [
+        f"segtrain {command}: {summary}",
+        "",
+        f"usage: segtrain {command} [group=option ...] [key=value ...]",
+        "",
+    ]
+    lines += ["keys", *_root_keys(root), ""]
+    defaults = _defaults(root)
+    if defaults:
+        lines.append("groups (the default is marked *)")
+        for group in sorted(_groups(folders), key=lambda name: (name.split("/")[0], name)):
+            chosen = defaults.get(group, _nested_default(folders[0], defaults, group))
+            lines += _group_lines(group, folders, chosen)
+        lines.append("")
+    lines += [
+        "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
+        "an argument of the Trainer; -m runs every combination of comma-separated values.",
+        f"segtrain {command} --cfg job             prints the whole configuration, --resolve with the values filled in",
+        f"segtrain {command} --config-dir FOLDER   adds your own YAML files",
+        f"segtrain {command} --hydra-help          Hydra's own flags",
+    ]
+    return "\n".join(lines)
+
+
+def _user_dirs(arguments: list[str]) -> list[Path]:
+    text = " ".join(arguments)
+    return [Path(found) for found in re.findall(r"(?:--config-dir|-cd)[= ](\S+)", text)]
+
+
+def _groups(folders: list[Path]) -> set[str]:
+    hidden = ("hydra",)
+    return {
+        path.parent.relative_to(folder).as_posix()
+        for folder in folders
+        for path in folder.rglob("*.yaml")
+        if path.parent != folder and not path.parent.relative_to(folder).as_posix().startswith(hidden)
+    }
+
+
+def _group_lines(group: str, folders: list[Path], chosen: str | None) -> list[str]:
+    files = sorted(path for folder in folders for path in (folder / group).glob("*.yaml"))
+    lines = [f"  {group}="]
+    for path in files:
+        mark = "*" if path.stem == chosen else " "
+        lines.append(f"   {mark} {path.stem:<24}{first_comment(path)}")
+    return lines
+
+
+def first_comment(path: Path) -> str:
+    """Return the first comment line of a YAML file without its '#'."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# @package"):
+            continue
+        return line.lstrip("# ").strip() if line.startswith("#") else ""
+    return ""
+
+
+def _root_keys(root: Path) -> list[str]:
+    """Return the top-level keys of the root YAML (and one level below) with the comments beside them."""
+    lines, prefix = [], ""
+    for line in root.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"^( {2})?([a-z_]+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not match or match[2] == "defaults":
+            continue
+        indent, key, value, comment = match.groups()
+        if not indent:
+            prefix = f"{key}." if not value else ""
+        if value:
+            name = f"{prefix if indent else ''}{key}={value}"
+            lines.append(f"  {name:<39}{comment or ''}".rstrip())
+    return lines
+
+
+def _defaults(root: Path) -> dict[str, str]:
+    """Return {group: option} of a root YAML's defaults list."""
+    text = root.read_text(encoding="utf-8")
+    return dict(re.findall(r"^  - (?:optional )?([a-z_/]+): ([a-z0-9_]+)", text, flags=re.MULTILINE))
+
+
+def _nested_default(folder: Path, defaults: dict[str, str], group: str) -> str | None:
+    """Return the default of a group inside a group: model/encoder is chosen by the chosen model's YAML."""
+    parent, _, name = group.partition("/")
+    if not name or parent not in defaults:
+        return None
+    path = folder / parent / f"{defaults[parent]}.yaml"
+    return _defaults(path).get(name) if path.is_file() else None

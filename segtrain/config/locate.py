@@ -1,0 +1,27 @@
+"""Where the shipped configs are: in the wheel, or beside the package in a checkout."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def config_dir() -> str:
+    """Return the absolute folder of the shipped YAML files.
+
+    Raises:
+        FileNotFoundError: if the installation carries none.
+    """
+    for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise FileNotFoundError(f"no configs beside {PACKAGE}: the installation is broken, install segtrain again")
+
+
+def shadowed(user_dir: Path) -> list[str]:
+    """Return the files of a user's --config-dir that have the name of a shipped one.
+
+    Hydra would silently use the shipped file, so the command refuses them.
+    """
+    shipped = Path(config_dir())
+    found = (path.relative_to(user_dir) for path in sorted(user_dir.rglob("*.yaml")))
+    return [str(name) for name in found if (shipped / name).is_file()]

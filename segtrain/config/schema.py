@@ -1,0 +1,139 @@
+"""The root schema of each command: which keys there are, of which type.
+
+The values live in the YAML files alone. Components (model, dataset, ...) are `Any` here: what they
+accept is read from the signature of their `_target_` by `segtrain.config.problems`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Deterministic(Enum):
+    """How much of a run can be repeated to the bit."""
+
+    none = "none"
+    seeded = "seeded"
+    exact = "exact"
+
+
+class Split(Enum):
+    """The parts of a data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+class Mode(Enum):
+    """Which direction of the monitored score is better."""
+
+    min = "min"
+    max = "max"
+
+
+@dataclass
+class Loader:
+    """How samples become batches."""
+
+    batch_size: int
+    eval_batch_size: int
+    num_workers: int | None
+
+
+@dataclass
+class ParamGroups:
+    """How the optimizer's parameters are grouped."""
+
+    encoder_lr_factor: float
+    decay_norm_and_bias: bool
+
+
+@dataclass
+class CheckpointPolicy:
+    """What is kept while training."""
+
+    monitor: str
+    mode: Mode
+    every_n_steps: int | None
+
+
+@dataclass
+class Inference:
+    """The any-size path of validation, test and predict."""
+
+    tile: int | None
+    overlap: float
+    scale: float
+    flip: bool
+
+
+@dataclass
+class Paths:
+    """Where things go."""
+
+    output: str
+
+
+@dataclass
+class Perf:
+    """Speed switches that do not change what is computed."""
+
+    channels_last: bool
+
+
+@dataclass
+class ModelConfig:
+    """The keys that every command which runs a model reads; checkpoints carry them."""
+
+    name: str
+    tags: list[str]
+    seed: int
+    deterministic: Deterministic
+    compile: bool
+    ema: bool
+    ema_decay: float
+    test: bool
+    trust: list[str]
+    dataset: Any
+    augmentation: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+    scheduler: Any
+    trainer: Any
+    callbacks: Any
+    logger: Any
+    loader: Loader
+    param_groups: ParamGroups
+    inference: Inference
+    paths: Paths
+    perf: Perf
+
+
+@dataclass
+class TrainConfig(ModelConfig):
+    """Root of configs/train.yaml; the comments there say what each key does."""
+
+    checkpoint: CheckpointPolicy
+    resume: str | None
+
+
+@dataclass
+class EvalConfig(ModelConfig):
+    """Root of configs/eval.yaml: the checkpoint's config and what to score."""
+
+    checkpoint: str
+    split: Split
+
+
+@dataclass
+class PredictConfig(ModelConfig):
+    """Root of configs/predict.yaml: the checkpoint's config and what to predict."""
+
+    checkpoint: str
+    input: str
+    output: str
+    overwrite: bool
+    overlay: bool
+    device: str

@@ -1,0 +1,63 @@
+"""Which objects a checkpoint's config may name: a checkpoint is data, and must not run code of its choice."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from segtrain.config.targets import locate, walk_targets
+
+TRUSTED_PREFIXES = (
+    "segtrain.",
+    "torch.nn.",
+    "torch.optim.",
+    "torchvision.models.",
+    "albumentations.",
+    "pytorch_lightning.",
+    "timm.",
+)
+
+
+def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> list[str]:
+    """Return a problem for every `_target_` that is not a class of an expected base under a trusted prefix.
+
+    A name is judged before anything of it is imported, and the object again after: `segtrain.cli.os.system`
+    has the right prefix and is neither a class nor of segtrain.
+
+    Args:
+        cfg: the resolved config that a checkpoint carries.
+        trusted_by_user: further packages, as in `trust=[mynet]`.
+    """
+    prefixes = TRUSTED_PREFIXES + tuple(name.rstrip(".") + "." for name in trusted_by_user)
+    problems = []
+    for path, node in walk_targets(cfg):
+        target = str(node["_target_"])
+        if not target.startswith(prefixes):
+            package = target.split(".")[0]
+            problems.append(
+                f"{path}._target_: the checkpoint asks for {target!r}, which segtrain does not trust; "
+                f"if the checkpoint is yours, add trust=[{package}]"
+            )
+            continue
+        try:
+            found = locate(target)
+        except ImportError:
+            continue  # reported by target_problems, with the remedy
+        if not _is_expected(found, prefixes):
+            problems.append(f"{path}._target_: {target!r} is not a class that a checkpoint may name")
+    return problems
+
+
+def _is_expected(found: Any, prefixes: tuple[str, ...]) -> bool:
+    """Say whether the object is a component class that lives where its name says."""
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
+        return False
+    import albumentations as A
+    import pytorch_lightning as pl
+    from pytorch_lightning.loggers import Logger
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+    from torch.utils.data import Dataset
+
+    bases = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose)
+    return issubclass(found, (*bases, pl.Trainer, pl.Callback, Logger))

@@ -1,0 +1,1 @@
+"""Data sets, augmentation, samplers and loaders: from files to uint8 batches."""

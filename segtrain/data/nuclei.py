@@ -1,0 +1,18 @@
+"""The built-in data set: cell nuclei in microscope images (Data Science Bowl 2018, CC0; see nuclei/README.md)."""
+
+from pathlib import Path
+
+from segtrain.data.pairs import PairedFiles
+
+FOLDER = Path(__file__).parent / "nuclei"
+
+
+class Nuclei(PairedFiles):
+    """256x256 images, 0 = background, 1 = nucleus.
+
+    Args:
+        split: "train", "val" or "test".
+    """
+
+    def __init__(self, *, split: str) -> None:
+        super().__init__(FOLDER / "images" / split, FOLDER / "masks" / split)

@@ -1,0 +1,103 @@
+"""Samples as pure functions of (seed, epoch, index), and batches of them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from segtrain.data.augmentation import Augmentation
+from segtrain.data.files import check_sample
+from segtrain.data.pairs import PairedFiles, Sample
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+class Source(Protocol):
+    """What a data set must offer: a length, and (image uint8 (H, W, C), mask (H, W)) by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Samples(Dataset[dict[str, Any]]):
+    """A source's samples, checked and augmented.
+
+    Args:
+        source: images and masks.
+        augmentation: applied to each sample, or None.
+        seed: with epoch and index, all that the augmentation's draws depend on.
+        num_classes: labels are 0 to num_classes - 1,
+        ignore_index: or this.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        augmentation: Augmentation | None,
+        seed: int,
+        num_classes: int,
+        ignore_index: int,
+    ) -> None:
+        self.source = source
+        self.augmentation = augmentation
+        self.seed = seed
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.mask_dtype = np.uint8 if 0 <= ignore_index <= 255 and num_classes <= 256 else np.int32
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Return image (H, W, C) uint8, mask (H, W) and index of the sample `index` in `epoch`.
+
+        Raises:
+            DataError: if the source cannot read it, or its mask does not fit; the file is named.
+        """
+        epoch, index = key
+        image, mask = self.source[index]
+        self._check(image, mask, index)
+        if self.augmentation is not None:
+            image, mask = self.augmentation(image, mask, seed=sample_seed(self.seed, epoch, index))
+        return {"image": image, "mask": mask.astype(self.mask_dtype, copy=False), "index": index}
+
+    def _check(self, image: NDArray[np.uint8], mask: NDArray[np.integer], index: int) -> None:
+        paths = [f"sample {index}"] * 2
+        if isinstance(self.source, PairedFiles):
+            paths = [str(self.source.image_paths[index]), str(self.source.mask_paths[index])]
+        check_sample(
+            image,
+            mask,
+            image_name=paths[0],
+            mask_name=paths[1],
+            num_classes=self.num_classes,
+            ignore_index=self.ignore_index,
+        )
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """Return 32 well-mixed bits for one sample."""
+    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch: image uint8 (N, C, H, W) in channels_last order, mask (N, H, W), index (N,).
+
+    Images of several sizes (validation without crops) are lists of such tensors with N = 1.
+    """
+    index = torch.tensor([sample["index"] for sample in samples])
+    images = [_channels_last(sample["image"]) for sample in samples]
+    masks = [torch.from_numpy(np.ascontiguousarray(sample["mask"]))[None] for sample in samples]
+    if len({image.shape for image in images}) > 1:
+        return {"image": images, "mask": masks, "index": index}
+    return {"image": torch.cat(images).permute(0, 3, 1, 2), "mask": torch.cat(masks), "index": index}
+
+
+def _channels_last(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image))[None]  # (1, H, W, C)

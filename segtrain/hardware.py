@@ -1,0 +1,51 @@
+"""What this machine can do, and the settings that follow."""
+
+from pathlib import Path
+
+import torch
+
+
+def choose_precision(accelerator: str) -> str:
+    """Return bf16 mixed precision where the hardware multiplies bf16, else float32.
+
+    Args:
+        accelerator: the Trainer's: auto, cpu, gpu, cuda or mps.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available() and cpu_has_bf16():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Say whether the CPU has bf16 matrix instructions (AVX512-BF16 or AMX); without them bf16 is slower."""
+    if not cpuinfo.is_file():
+        return False
+    flags = cpuinfo.read_text().split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def set_backends(deterministic: str) -> None:
+    """Allow TF32 and let cuDNN choose the fastest kernels, unless results are to be exact."""
+    exact = deterministic == "exact"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.benchmark = not exact
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of this name; "auto" is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {name!r} is not on this machine; use auto or cpu") from error
+    return device

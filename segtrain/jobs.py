@@ -1,0 +1,98 @@
+"""The body of a command as a job: its log, its failure, and the table at the end of a sweep (-m)."""
+
+import json
+import logging
+import math
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from rich import box
+from rich.table import Table
+
+from segtrain.errors import UserError, fail, message_of
+from segtrain.logs import log_to_file, start_logging
+
+log = logging.getLogger("segtrain")
+
+
+@dataclass
+class Job:
+    """One run of a sweep."""
+
+    folder: Path
+    overrides: str
+    error: str = ""
+
+
+JOBS: list[Job] = []
+
+
+def in_sweep() -> bool:
+    """Say whether the running command is a job of a sweep."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+@contextmanager
+def job(*, log_file: str | None = None) -> Iterator[Path]:
+    """Give a command's body its folder and log; its failure goes to that log and is remembered for the table.
+
+    A user's mistake ends a single command here, in one sentence; in a sweep it goes on to Hydra, which runs the
+    other jobs first.
+
+    Args:
+        log_file: name of the log in the run folder; None for commands that have none.
+    """
+    hydra = HydraConfig.get()
+    this = Job(Path(hydra.runtime.output_dir), " ".join(hydra.overrides.task))
+    start_logging(None if log_file is None else this.folder / log_file)
+    if in_sweep():
+        JOBS.append(this)
+        log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")
+    try:
+        yield this.folder
+    except UserError as error:
+        this.error = message_of(error)
+        log_to_file(this.error)
+        if not in_sweep():
+            fail(this.error)
+        raise
+    except Exception as error:
+        this.error = f"{type(error).__name__}: {error}"
+        log_to_file(traceback.format_exc())
+        raise
+
+
+def finish_sweep(monitor: str = "val/miou") -> int:
+    """Print the table of the jobs of a sweep, best first, and return how many failed."""
+    if not JOBS:
+        return 0
+    from segtrain.summary import render
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("job", "status", monitor, "overrides", "folder"):
+        table.add_column(column, overflow="fold")
+    scores = [_score(job, monitor) for job in JOBS]
+    ranked = [-math.inf if score is None else score for score in scores]
+    order = sorted(range(len(JOBS)), key=lambda index: -ranked[index])
+    for index in order:
+        job, score = JOBS[index], scores[index]
+        status = "failed" if job.error else "done"
+        table.add_row(job.folder.name, status, "" if score is None else f"{score:.4f}", job.overrides, str(job.folder))
+    print(render(table))
+    failed = [job for job in JOBS if job.error]
+    for job in failed:
+        print(f"job {job.folder.name} failed: {job.error.splitlines()[0]} (see {job.folder / 'train.log'})")
+    best = JOBS[order[0]]
+    if scores[order[0]] is not None:
+        print(f"test the best: segtrain eval checkpoint={best.folder / 'checkpoints' / 'best.ckpt'} split=test")
+    return len(failed)
+
+
+def _score(job: Job, monitor: str) -> float | None:
+    path = job.folder / "metrics.json"
+    return json.loads(path.read_text()).get(monitor) if path.is_file() else None

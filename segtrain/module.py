@@ -1,0 +1,145 @@
+"""The Lightning module: training and evaluation steps, what is logged, how the optimizer is wired."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from segtrain.checkpoint import FORMAT
+from segtrain.inference.any_size import AnySize
+from segtrain.metrics.confusion import ConfusionMatrix
+from segtrain.metrics.scores import scores
+from segtrain.models.normalize import Normalize
+
+
+class SegmentationModule(pl.LightningModule):
+    """A network, its loss and its score.
+
+    Args:
+        model: maps (N, channels, H, W) to logits (N, C, H, W); in training it may return a dict with "out" and
+            auxiliary logits, each with a weight in its attribute `aux_weights`.
+        loss: called with logits and mask.
+        normalize: from uint8 images to the model's input.
+        any_size: how whole images are predicted.
+        class_names: C names.
+        ignore_index: the label of void.
+        optimizer: makes the optimizer from this module's model; None for evaluation only.
+        scheduler: makes a schedule, stepped per iteration, from the optimizer.
+        seed: with epoch, batch and rank, all that random layers depend on; None leaves them free.
+        channels_last: memory format of images.
+        config: the plain config that checkpoints carry.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: nn.Module,
+        normalize: Normalize,
+        any_size: AnySize,
+        class_names: Sequence[str],
+        ignore_index: int,
+        optimizer: Callable[[nn.Module], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        seed: int | None = None,
+        channels_last: bool = True,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.normalize = normalize
+        self.any_size = any_size
+        self.class_names = tuple(class_names)
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.seed = seed
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.config = config or {}
+        self.confusion = ConfusionMatrix(num_classes=len(class_names), ignore_index=ignore_index)
+
+    def forward(self, image: Tensor) -> Any:
+        """Return what the model returns for uint8 images (N, channels, H, W)."""
+        return self.model(self._prepare(image))
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        return self.normalize(image).contiguous(memory_format=self.memory_format)
+
+    def predict_logits(self, image: Tensor) -> Tensor:
+        """Return float32 logits (N, C, H, W) of uint8 images of any size."""
+        return self.any_size(self.model, self._prepare(image))
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        if self.seed is not None:
+            # a step depends on its number, not on how many came before it in this process
+            words = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+            torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = self._loss(self(batch["image"]), batch["mask"])
+        size = len(batch["index"])
+        self.log("train/loss", loss, batch_size=size)
+        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def _loss(self, output: Any, mask: Tensor) -> Tensor:
+        """Return the loss of the logits plus that of auxiliary logits, weighted as the model says."""
+        if isinstance(output, Tensor):
+            return self.loss(output, mask)
+        weights = {"out": 1.0, **getattr(self.model, "aux_weights", {})}
+        if unweighted := output.keys() - weights.keys():
+            raise ValueError(f"{type(self.model).__name__}.aux_weights has no weight for {sorted(unweighted)}")
+        return torch.stack([weights[name] * self.loss(logits, mask) for name, logits in output.items()]).sum()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> dict[str, Any]:
+        """Score a batch of whole images; return "predictions", the class ids, one (H, W) an image."""
+        predictions: list[Tensor] = []
+        several = isinstance(batch["image"], list)  # images of several sizes
+        images, masks = (batch["image"], batch["mask"]) if several else ([batch["image"]], [batch["mask"]])
+        for image, mask in zip(images, masks, strict=True):
+            logits = self.predict_logits(image)
+            prediction = logits.argmax(dim=1)
+            self.confusion.update(prediction, mask)
+            loss = self._loss(logits, mask)
+            self.log(f"{stage}/loss", loss, on_epoch=True, on_step=False, batch_size=len(mask), sync_dist=True)
+            predictions += prediction.unbind()
+        return {"predictions": predictions}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        matrix = self.confusion.compute()
+        self.confusion.reset()
+        self.scored = matrix  # for the table and the confusion matrix file
+        values = {f"{stage}/{name}": value for name, value in scores(matrix, self.class_names).items()}
+        # the matrix is already summed over the ranks
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+
+    def configure_optimizers(self) -> Any:
+        assert self.make_optimizer is not None, "built for evaluation only"
+        optimizer = self.make_optimizer(self.model)
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["segtrain_format"] = FORMAT
+        checkpoint["config"] = self.config

@@ -1,0 +1,103 @@
+"""The run folder: made and checked before training, with all that is needed to repeat the run."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segtrain import __version__
+from segtrain.errors import UserError
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "albumentations",
+    "numpy",
+)
+HEADER = "# segtrain train --config-dir THIS_FOLDER --config-name config   repeats this run\n"
+
+
+def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
+    """Make the folder, write config.yaml and environment.json, and start train.log.
+
+    Raises:
+        UserError: if it cannot be written, or a finished or running run is there already.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if not resumed:
+            if (run / "config.yaml").exists():
+                raise UserError(
+                    f"{run}: another run is here already; resume=... goes on with it, a new --rdzv-id starts anew"
+                )
+            write_text(run / "config.yaml", HEADER + yaml.safe_dump(_rerunnable(config), sort_keys=False))
+            write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"paths.output: cannot write {run} ({error.strerror}); give paths.output=FOLDER") from error
+
+
+def _rerunnable(config: dict[str, Any]) -> dict[str, Any]:
+    return {"defaults": [{"hydra": "default"}, "_self_"], **config}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_metrics(path: Path, values: dict[str, Any]) -> None:
+    """Write a flat JSON of numbers; the score of an absent class (NaN) is null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    write_text(path, json.dumps(clean, indent=2) + "\n")
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Return what is needed to repeat a run beside its config: versions, commit, command line."""
+    return {
+        "segtrain": __version__,
+        "git_commit": git_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package, None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Return the commit of segtrain's checkout, with '+changes' if files differ from it; None outside of one."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=5
+        )
+        return done.stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+        return (
+            git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "") if tracked else None
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,46 @@
+"""One id for a run, the same in all its processes, whoever launches them."""
+
+import os
+import secrets
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+
+from segtrain.errors import UserError
+
+VARIABLE = "SEGTRAIN_RUN_ID"
+
+
+def ensure_run_id(environment: MutableMapping[str, str] = os.environ) -> str:
+    """Set the run's id if it is not set, and return it.
+
+    torchrun's rendezvous id and SLURM's job id are the same on every machine of a run; a process that a user
+    starts makes an id from the time and hands it to the processes it starts.
+
+    Raises:
+        UserError: if torchrun was given no id: its ranks could not agree on a folder.
+    """
+    if VARIABLE not in environment:
+        environment[VARIABLE] = _new_id(environment)
+    return environment[VARIABLE]
+
+
+def global_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Return this process's rank before the Trainer exists: torchrun's, SLURM's, or Lightning's own launcher's."""
+    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if variable in environment:
+            return int(environment[variable])
+    return 0
+
+
+def _new_id(environment: MutableMapping[str, str]) -> str:
+    if (torchrun := environment.get("TORCHELASTIC_RUN_ID")) is not None:
+        if torchrun == "none":
+            raise UserError(
+                "torchrun: this run has no id, so its processes cannot agree on a folder; "
+                "add --standalone (one machine) or --rdzv-id=NAME (several) before -m"
+            )
+        return torchrun
+    if (job := environment.get("SLURM_JOB_ID")) is not None and "SLURM_PROCID" in environment:
+        step = environment.get("SLURM_STEP_ID")
+        return f"slurm-{job}" + (f"-{step}" if step else "")
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -1,0 +1,132 @@
+"""The steps of the train command: prepare the folder, fit, test the best checkpoint, report."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from segtrain import tensorboard
+from segtrain.callbacks.metrics_csv import read_rows
+from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
+from segtrain.data.datamodule import SegmentationData
+from segtrain.hardware import set_backends
+from segtrain.module import SegmentationModule
+from segtrain.run_folder import prepare, write_metrics
+from segtrain.run_id import global_rank
+from segtrain.summary import describe_model, score_table
+
+log = logging.getLogger("segtrain")
+
+Config = dict[str, Any]
+
+
+class Resumed(NamedTuple):
+    """Where a run starts: its checkpoint, (epoch, batch) and optimizer step; the beginning without one."""
+
+    checkpoint: Path | None = None
+    start: tuple[int, int] = (0, 0)
+    step: int | None = None
+
+
+def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
+    """Make the run folder, seed everything, and find where a resumed run goes on.
+
+    Raises:
+        UserError: if the folder cannot be used or has no checkpoint that reads.
+    """
+    resumed = Resumed()
+    if cfg["resume"] is not None:
+        path = resume_point(cfg["resume"])
+        checkpoint = read_checkpoint(path)
+        resumed = Resumed(path, position(checkpoint), checkpoint["global_step"])
+    if global_rank() == 0:
+        prepare(run, plain, resumed=resumed.checkpoint is not None)
+    set_backends(cfg["deterministic"])
+    pl.seed_everything(cfg["seed"], workers=True, verbose=False)
+    return resumed
+
+
+def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Trainer, total_steps: int) -> None:
+    """Say what is about to be trained, on what, and where it goes."""
+    dataset = cfg["dataset"]
+    if not trainer.is_global_zero:
+        return
+    size = dataset.get("crop_size") or 256
+    log.info(describe_model(module.model, in_channels=dataset["in_channels"], size=size))
+    device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+    log.info(
+        f"{device}, {trainer.precision}, {total_steps} steps of {cfg['loader']['batch_size']} images, run folder {run}"
+    )
+    tensorboard.start_hparams(trainer.logger, cfg)
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    data: SegmentationData,
+    checkpoint: Path | None,
+    run: Path,
+) -> None:
+    """Train; an interrupted run says how to go on."""
+    if checkpoint is not None:
+        log.info(f"resuming from {checkpoint}, epoch {data.start[0] + 1}, batch {data.start[1] + 1}")
+    started = time.perf_counter()
+    try:
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=None if checkpoint is None else str(checkpoint),
+            weights_only=True,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
+            log.info(f"interrupted; go on with: segtrain train resume={run}")
+        raise
+    log.debug(f"fit took {time.perf_counter() - started:.1f} s")
+
+
+def finish(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    data: SegmentationData,
+    run: Path,
+    cfg: Config,
+    *,
+    test: bool,
+) -> None:
+    """Score the test split with the best checkpoint (the last, if nothing was validated), write and print."""
+    best_callback = next(c for c in trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
+    path = Path(best_callback.best_model_path) if best_callback.best_model_path else run / "checkpoints" / LAST
+    values: Config = {}
+    if path.is_file():
+        checkpoint = read_checkpoint(path)
+        values = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
+        values |= _row_of(run, checkpoint["epoch"])
+        load_weights(module, checkpoint, path)
+    table = ""
+    if test:
+        scored = trainer.test(module, datamodule=data, verbose=False)[0]
+        values |= {key: float(value) for key, value in scored.items()}
+        table = score_table(values, "test", cfg["dataset"]["class_names"], module.scored)
+    if not trainer.is_global_zero:
+        return
+    write_metrics(run / "metrics.json", values)
+    tensorboard.finish_hparams(trainer.logger, values, step=trainer.global_step)
+    if table:
+        log.info(f"{table}\n")
+    elif "val/miou" in values:
+        log.info(f"best val mIoU {values['val/miou']:.4f} in epoch {values['epoch'] + 1}")
+    log.info(f"run folder   {run}")
+    if (picture := run / "predictions.png").is_file():
+        log.info(f"predictions  {picture}")
+    if (run / "tensorboard").is_dir():
+        log.info(f"curves       tensorboard --logdir {run / 'tensorboard'}")
+
+
+def _row_of(run: Path, epoch: int) -> dict[str, float]:
+    """Return the epoch's metrics from metrics.csv: validation was scored then, and is not repeated."""
+    rows = [row for row in read_rows(run / "metrics.csv") if int(row["epoch"]) == epoch]
+    return {k: float(v) for k, v in rows[-1].items() if v and k not in ("epoch", "step")} if rows else {}
