@@ -74,16 +74,18 @@ def finish_sweep(monitor: str = "val/miou") -> int:
     from segtrain.summary import render
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("job", "status", monitor, "overrides", "folder"):
+    for column in ("job", "status", monitor, "overrides"):
         table.add_column(column, overflow="fold")
     scores = [_score(job, monitor) for job in JOBS]
     ranked = [-math.inf if score is None else score for score in scores]
     order = sorted(range(len(JOBS)), key=lambda index: -ranked[index])
+    shared = set.intersection(*(set(job.overrides.split()) for job in JOBS)) if len(JOBS) > 1 else set()
     for index in order:
         job, score = JOBS[index], scores[index]
         status = "failed" if job.error else "done"
-        table.add_row(job.folder.name, status, "" if score is None else f"{score:.4f}", job.overrides, str(job.folder))
-    print(render(table))
+        differs = " ".join(word for word in job.overrides.split() if word not in shared)
+        table.add_row(job.folder.name, status, "" if score is None else f"{score:.4f}", differs)
+    print(f"{render(table)}\n\nsweep folder {JOBS[0].folder.parent}")
     failed = [job for job in JOBS if job.error]
     for job in failed:
         print(f"job {job.folder.name} failed: {job.error.splitlines()[0]} (see {job.folder / 'train.log'})")

@@ -23,6 +23,7 @@ SILENCED = (
     r".*isinstance\(treespec.*",
     r".*lr_scheduler.step\(\)` before `optimizer.step.*",
     r".*GPU available but not used.*",
+    r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # scores are those of all ranks already
     r".*Trying to infer the `batch_size`.*",
 )
 
