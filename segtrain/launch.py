@@ -71,10 +71,11 @@ def launch(main: Callable[[], Any], command: str) -> None:
 
 def quote_paths(arguments: list[str]) -> list[str]:
     """Quote the values of overrides that are paths: Hydra's grammar refuses `= , ( [ ~ # &`, spaces and accents."""
-    return [_quote(argument) for argument in arguments]
+    sweep = "-m" in arguments or "--multirun" in arguments  # there a comma separates values
+    return [_quote(argument, sweep=sweep) for argument in arguments]
 
 
-def _quote(argument: str) -> str:
+def _quote(argument: str, *, sweep: bool) -> str:
     key, sign, value = argument.partition("=")
     if (
         not sign
@@ -85,7 +86,7 @@ def _quote(argument: str) -> str:
     ):
         return argument
     is_path = os.path.exists(os.path.expanduser(value))
-    named = key.rsplit(".", 1)[-1] in PATH_KEYS and not ("," in value or value.startswith("["))
+    named = key.rsplit(".", 1)[-1] in PATH_KEYS and not (sweep and "," in value) and not value.startswith("[")
     if not (is_path or named):
         return argument
     escaped = os.path.expanduser(value).replace("\\", "\\\\").replace("'", "\\'")
@@ -119,7 +120,7 @@ def _compose_from_checkpoint(command: str, key: str) -> None:
     from segtrain.checkpoint import read_checkpoint, resume_point
 
     path = resume_point(source) if key == "resume" else Path(source)
-    config = read_checkpoint(path)["config"]
+    config = {**read_checkpoint(path)["config"], "trust": []}  # a checkpoint cannot vouch for itself
     if key == "resume":
         if "--config-name=resume" not in sys.argv:
             sys.argv.append("--config-name=resume")

@@ -1,0 +1,148 @@
+"""Does every YAML compose, pass the check, and build where its device exists?"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Compose, write_split
+
+from segtrain import build
+from segtrain.config.check import check_keys, plain_config
+from segtrain.config.help import command_help, first_comment
+from segtrain.config.locate import config_dir
+from segtrain.config.problems import find_problems
+from segtrain.config.schema import TrainConfig
+from segtrain.models.encoders import pretrained
+
+CONFIGS = Path(config_dir())
+ROOTS = {"train", "eval", "predict", "resume"}
+# options that are not alternatives of the train command, and why
+OTHER = {"hydra": "chosen by each root", "paths": "one option"}
+
+
+def options() -> list[tuple[str, str]]:
+    """Return (group, option) of every YAML below the roots."""
+    found = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+    return [(path.parent.as_posix(), path.stem) for path in found if path.parent != Path()]
+
+
+CHOICES = [(group, option) for group, option in options() if group not in OTHER]
+
+
+def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
+    assert len(options()) == len({*options()}) == 44
+    groups = {group for group, _ in options()}
+    assert groups == {
+        *("augmentation", "callbacks", "dataset", "debug", "experiment", "hydra", "logger", "loss", "model"),
+        *("model/encoder", "optimizer", "paths", "scheduler", "trainer"),
+    }
+
+
+def test_there_is_nothing_but_yaml_in_the_config_folder() -> None:
+    assert {path.suffix for path in CONFIGS.rglob("*") if path.is_file()} == {".yaml"}
+
+
+def overrides_for(group: str, option: str, root: Path) -> list[str]:
+    """Return the overrides that choose an option, and a data root."""
+    chosen = [f"{group}={option}"]
+    if option == "camvid" or group == "experiment":
+        chosen.append(f"dataset.root='{root}'")
+    return chosen
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_every_option_composes_and_has_no_problems(
+    group: str, option: str, compose_config: Compose, tmp_path: Path
+) -> None:
+    cfg = check_keys(compose_config(*overrides_for(group, option, tmp_path)), TrainConfig)
+    problems = find_problems(cfg)
+    needs_gpu = (group, option) in {("trainer", "gpu"), ("trainer", "ddp"), ("trainer", "mps")}
+    if needs_gpu and not torch.cuda.is_available():
+        assert len(problems) == 1, problems
+        assert problems[0].startswith("trainer.accelerator: ")
+    else:
+        assert problems == []
+
+
+@pytest.mark.parametrize(("group", "option"), [c for c in CHOICES if c[0] in ("model/encoder", "model", "experiment")])
+def test_every_model_builds_and_predicts(
+    group: str, option: str, compose_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pretrained.get_model
+    monkeypatch.setattr(pretrained, "get_model", lambda name, weights: real(name, weights=None))
+    write_split(tmp_path, "train", 8, classes=11)
+    composed = compose_config(*overrides_for(group, option, tmp_path))
+    cfg = check_keys(composed, TrainConfig)
+    data = build.build_data(cfg)
+    steps = build.schedule_length(cfg["trainer"], data.batches_per_epoch(1))
+    module = build.build_module(cfg, plain=plain_config(composed), total_steps=steps)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.model.parameters()))
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = module.eval().predict_logits(image)
+    assert logits.shape == (1, cfg["dataset"]["num_classes"], 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [c for c in CHOICES if c[0] not in ("model/encoder", "model", "experiment")]
+)
+def test_every_other_option_builds(group: str, option: str, compose_config: Compose, tmp_path: Path) -> None:
+    write_split(tmp_path, "train", 8, classes=11)
+    composed = compose_config(*overrides_for(group, option, tmp_path))
+    cfg = check_keys(composed, TrainConfig)
+    if find_problems(cfg):
+        pytest.skip(f"{group}={option}: its device is not on this machine")
+    data = build.build_data(cfg)
+    assert data.batches_per_epoch(1) >= 1
+    module = build.build_module(cfg, plain=plain_config(composed), total_steps=10)
+    callbacks = build.build_callbacks(cfg, tmp_path)
+    logger = build.build_logger(cfg, tmp_path)
+    trainer = build.build_trainer(cfg, tmp_path, callbacks=callbacks, logger=logger)
+    configured = module.configure_optimizers()
+    configured["optimizer"].step()
+    configured["lr_scheduler"]["scheduler"].step()
+    assert trainer.default_root_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_yaml_begins_with_the_line_that_help_prints(path: Path) -> None:
+    line = first_comment(path)
+    assert 10 < len(line) < 140, line
+
+
+def test_help_lists_every_option_of_every_group_with_its_line() -> None:
+    text = command_help("train", "Train.", [])
+    for group, option in CHOICES:
+        line = first_comment(CONFIGS / group / f"{option}.yaml")
+        assert f"{group}=" in text
+        assert any(option in words and words.endswith(line) for words in text.splitlines()), (group, option)
+
+
+def test_help_marks_the_defaults_that_compose(compose_config: Compose) -> None:
+    text = command_help("train", "Train.", [])
+    starred = {line.split()[1] for line in text.splitlines() if line.strip().startswith("*")}
+    assert {"nuclei", "unet", "standard", "ce_dice", "adamw", "poly", "auto", "tensorboard", "default"} == starred
+    assert compose_config()["dataset"]["name"] == "nuclei"
+
+
+def test_help_names_every_key_of_the_root(compose_config: Compose) -> None:
+    text = command_help("train", "Train.", [])
+    for key in ("seed=", "loader.batch_size=", "param_groups.encoder_lr_factor=", "inference.tile=", "resume="):
+        assert f"  {key}" in text
+
+
+def test_the_encoder_is_chosen_inside_the_model(train_config: Callable[..., dict[str, Any]]) -> None:
+    cfg = train_config("model=deeplabv3plus", "model/encoder=resnet18", "model.output_stride=8")
+    assert cfg["model"]["encoder"]["name"] == "resnet18"
+    assert cfg["model"]["encoder"]["output_stride"] == 8
+
+
+def test_facts_of_the_data_set_are_owned_by_it(train_config: Callable[..., dict[str, Any]]) -> None:
+    cfg = train_config("dataset.num_classes=5", "dataset.ignore_index=7", "dataset.in_channels=4")
+    assert cfg["model"]["num_classes"] == 5
+    assert cfg["model"]["encoder"]["in_channels"] == 4
+    assert {loss["ignore_index"] for loss in cfg["loss"]["losses"]} == {7}

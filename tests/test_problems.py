@@ -1,0 +1,119 @@
+"""Is every mistake in a config found before anything is built, all at once, in a sentence with the remedy?"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Compose
+
+from segtrain.config.check import check_keys
+from segtrain.config.problems import check_objects, find_problems
+from segtrain.config.schema import TrainConfig
+from segtrain.errors import UserError
+
+TrainOverrides = Callable[..., dict[str, Any]]
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["+typo=1"], r"typo: no such key.*accepts: name, tags"),
+        (["+sed=1"], r"sed: no such key\. Did you mean seed\?"),
+        (["seed=abc"], r"seed: .*'abc'.*Integer"),
+        (["deterministic=maybe"], r"deterministic: .*maybe.*"),
+        (["loader.batch_size=big"], r"loader\.batch_size: .*'big'"),
+        (["+loader.batchsize=3"], r"loader\.batchsize: no such key\. Did you mean batch_size\?"),
+        (["loader=3"], r"loader: 3 is not a group of keys \(has: batch_size"),
+        (["dataset=camvid"], r"^dataset\.root: missing; give dataset\.root=\.\.\.$"),
+        (["model.num_classes=${nothing.here}"], r"model\.num_classes: .*nothing"),
+    ],
+)
+def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
+    overrides: list[str], sentence: str, compose_config: Compose
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check_keys(compose_config(*overrides), TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["+optimizer.learning_rate=1"], r"optimizer\.learning_rate: AdamW takes no such argument\..*accepts: lr"),
+        (["++optimizer.wieght_decay=1"], r"Did you mean optimizer\.weight_decay\?"),
+        (["+optimizer.params=[]"], r"optimizer\.params: segtrain gives AdamW this argument itself"),
+        (["trainer.max_epochs=abc"], r"trainer\.max_epochs: 'abc' is not "),
+        (
+            ["++trainer.max_epoch=3"],
+            r"trainer\.max_epoch: Trainer takes no such argument\. Did you mean trainer\.max_epochs",
+        ),
+        (["model._target_=segtrain.models.unet.UNt"], r"model\._target_: .*no 'UNt'.*Did you mean UNet\?"),
+        (["model._target_=nowhere.Net"], r"model\._target_: .*no 'nowhere' to import"),
+        (["~model.num_classes"], r"model\.num_classes: UNet needs it"),
+        (["model.upsampling=3"], r"model\.upsampling: 3 is not str"),
+        (
+            ["dataset.num_classes=3", "dataset.palette=null"],
+            r"dataset\.class_names: 2 names for dataset\.num_classes=3",
+        ),
+        (["dataset.class_names=[a,a]"], r"dataset\.class_names: .*twice"),
+        (["dataset.ignore_index=1"], r"dataset\.ignore_index: 1 is one of the classes 0 to 1"),
+        (["dataset.crop_size=16"], r"dataset\.crop_size: 16 is smaller than 32"),
+        (["inference.overlap=1"], r"inference\.overlap: 1 is not in"),
+        (["inference.scale=0"], r"inference\.scale: 0 is not above 0"),
+        (["inference.tile=8"], r"inference\.tile: 8 pixels is too small"),
+        (["loader.batch_size=0"], r"loader\.batch_size: 0 is not a positive"),
+        (["loader.num_workers=-1"], r"loader\.num_workers: -1 is negative"),
+        (["ema_decay=1"], r"ema_decay: 1 is not in"),
+        (["checkpoint.monitor=val/iou/nucles"], r"checkpoint\.monitor: .*Did you mean val/iou/nucleus\?"),
+        pytest.param(["trainer=gpu"], r"trainer\.accelerator: 'gpu'.*use trainer=cpu", marks=without_gpu),
+        pytest.param(["trainer.devices=2"], r"trainer\.devices: 2 asked for.*trainer=ddp_cpu", marks=without_gpu),
+    ],
+)
+def test_problems_name_the_key_the_value_and_the_remedy(
+    overrides: list[str], sentence: str, train_config: TrainOverrides
+) -> None:
+    problems = find_problems(train_config(*overrides))
+    assert len(problems) == 1, problems
+    assert re.search(sentence, problems[0]), problems
+
+
+def test_all_problems_are_reported_at_once(train_config: TrainOverrides) -> None:
+    cfg = train_config("++optimizer.learning_rate=1", "dataset.ignore_index=0", "trainer.max_epochs=abc")
+    with pytest.raises(UserError) as error:
+        check_objects(cfg)
+    assert str(error.value).startswith("3 problems in the configuration:")
+    for key in ("optimizer.learning_rate", "dataset.ignore_index", "trainer.max_epochs"):
+        assert key in str(error.value)
+
+
+def test_a_misspelt_key_in_an_experiment_file_is_an_error(tmp_path: Path, segtrain: Any) -> None:
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    (tmp_path / "my" / "experiment" / "mine.yaml").write_text("# @package _global_\n# mine\nsede: 3\nloadr:\n  x: 1\n")
+    done = segtrain("train", "--config-dir", "my", "experiment=mine")
+    assert done.returncode == 1
+    assert "sede: no such key. Did you mean seed?" in done.stderr
+    assert "loadr: no such key. Did you mean loader?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_several_processes_in_a_sweep_are_refused(train_config: TrainOverrides) -> None:
+    cfg = train_config("trainer=ddp_cpu")
+    assert find_problems(cfg) == []
+    (problem,) = find_problems(cfg, multirun=True)
+    assert problem.startswith("trainer.devices: a sweep in one process cannot start several processes")
+
+
+def test_the_check_builds_nothing(train_config: TrainOverrides, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segtrain.models.unet import UNet
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("built")
+
+    cfg = train_config()
+    monkeypatch.setattr(UNet, "forward", refuse)
+    monkeypatch.setattr("torch.nn.Module.__init__", refuse)
+    assert find_problems(cfg) == []

@@ -1,0 +1,146 @@
+"""Does a resumed run end with the same weights and files as one that was never stopped?"""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import BANDS, Run, only_run, run_segtrain, write_bands
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# dropout makes every step draw random numbers; momentum, schedule and average must all be carried over
+MODEL = ("model=deeplabv3plus", "model/encoder=mobilenet_v3_small")
+OVERRIDES = (
+    *(argument for argument in BANDS if not argument.startswith("model.")),
+    *MODEL,
+    "trainer.max_epochs=4",
+    "dataset.crop_size=64",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train without a stop: the run folder to compare with."""
+    folder = tmp_path_factory.mktemp("whole")
+    root = write_bands(folder / "bands")
+    done = run_segtrain("train", *OVERRIDES, f"dataset.root={root}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return only_run(folder)
+
+
+def assert_same_end(run: Path, whole: Path) -> None:
+    """Compare weights, average, optimizer, schedule and best score to the bit, and the rows of metrics.csv."""
+    ours, theirs = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (run, whole))
+    for key in ("state_dict", "training_state_dict"):
+        for name, tensor in theirs[key].items():
+            assert torch.equal(tensor, ours[key][name]), (key, name)
+    for state, other in zip(
+        theirs["optimizer_states"][0]["state"].values(), ours["optimizer_states"][0]["state"].values(), strict=True
+    ):
+        assert all(torch.equal(state[name], other[name]) for name in state)
+    assert theirs["lr_schedulers"][0]["last_epoch"] == ours["lr_schedulers"][0]["last_epoch"]
+    best, other_best = (
+        next(v["best_model_score"] for k, v in c["callbacks"].items() if k.startswith("ModelCheckpoint"))
+        for c in (theirs, ours)
+    )
+    assert best == other_best
+    rows, other_rows = (list(csv.DictReader((r / "metrics.csv").open())) for r in (whole, run))
+    for row, other_row in zip(rows, other_rows, strict=True):
+        for column in ("epoch", "step", "val/miou", "val/loss"):
+            assert row[column] == other_row[column]
+
+
+@pytest.mark.parametrize(
+    ("stop", "every"),
+    [(4, "null"), (8, "null"), (6, "2"), (7, "1")],
+    ids=["end of epoch 1", "end of epoch 2", "mid-epoch", "last batch but one"],
+)
+def test_a_stopped_run_ends_as_one_never_stopped(
+    stop: int, every: str, whole: Path, segtrain: Run, tmp_path: Path
+) -> None:
+    root = whole.parents[2] / "bands"
+    killer = tmp_path / "killer.py"
+    killer.write_text(
+        "import os, signal\n"
+        "import pytorch_lightning as pl\n"
+        "class Kill(pl.Callback):\n"
+        "    def __init__(self, step: int):\n"
+        "        self.step = step\n"
+        "    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):\n"
+        "        if trainer.global_step == self.step and not os.path.exists('killed'):\n"
+        "            open('killed', 'w').close()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    kill = "+callbacks.kill={_target_:killer.Kill,step:" + str(stop) + "}"
+    arguments = (*OVERRIDES, f"dataset.root={root}", f"checkpoint.every_n_steps={every}", kill)
+    stopped = segtrain("train", *arguments)
+    assert stopped.returncode == -signal.SIGKILL
+    run = only_run(tmp_path)
+    done = segtrain("train", f"resume={run}", "trust=[killer]", "loader.num_workers=1")
+    assert done.returncode == 0, done.stderr
+    assert only_run(tmp_path) == run
+    assert f"epoch {stop // 4 + 1}, batch {stop % 4 + 1}" in done.stdout
+    assert_same_end(run, whole)
+    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    steps = [event.step for event in accumulator.Scalars("train/loss")]
+    assert steps == sorted(set(steps)), "a step is drawn twice"
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    root = write_bands(tmp_path / "bands")
+    command = [sys.executable, "-m", "segtrain", "train", *OVERRIDES, f"dataset.root={root}", "trainer.max_epochs=500"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("outputs/runs/*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    run = only_run(tmp_path)
+    assert process.returncode != 0
+    assert f"go on with: segtrain train resume={run}" in out, err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, segtrain: Run, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "copy"
+    shutil.copytree(whole, run)
+    last = run / "checkpoints" / "last.ckpt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    done = segtrain("train", f"resume={run}")
+    assert done.returncode == 0, done.stderr
+    assert f"resuming from {run / 'checkpoints' / 'previous.ckpt'}" in done.stdout
+    assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model=unet"], "model: no group of this name can be chosen here"),
+        (["optimizer.lrr=1"], "optimizer.lrr: no such key. Did you mean optimizer.lr?"),
+        (["dataset.num_classes=2", "dataset.class_names=[a,b]"], "dataset.num_classes"),
+    ],
+)
+def test_resume_takes_values_and_no_other_model(
+    whole: Path, segtrain: Run, overrides: list[str], sentence: str
+) -> None:
+    before = (whole / "checkpoints" / "last.ckpt").read_bytes()
+    done: Any = segtrain("train", f"resume={whole}", *overrides)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert (whole / "checkpoints" / "last.ckpt").read_bytes() == before
