@@ -37,6 +37,8 @@ def launch(main: Callable[[], Any], command: str) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here unprinted
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no call home
+    # threads that spin while they wait make a step ten times slower when the loader's workers need the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         ensure_run_id()
         sys.argv[1:] = quote_paths(sys.argv[1:])

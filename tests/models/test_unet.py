@@ -1,5 +1,7 @@
 """Is the U-Net the paper's: its channels, its parameters, a mask of the image's size, and does it learn?"""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ def test_the_number_of_parameters_is_the_sum_over_the_papers_layers(
 
     channels = [base * 2**level for level in range(depth)]
     expected = sum(double_conv(i, o) for i, o in zip([in_channels, *channels], channels, strict=False))
-    for fine, coarse in zip(channels, channels[1:], strict=False):
+    for fine, coarse in itertools.pairwise(channels):
         expected += (
             4 * coarse * fine + fine + double_conv(2 * fine, fine)
         )  # 2x2 up-convolution, then the skip beside it

@@ -1,0 +1,154 @@
+"""Is a sample a pure function of (seed, epoch, index), checked, and are batches laid out as they should be?"""
+
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from segtrain.data.augmentation import Augmentation
+from segtrain.data.pairs import PairedFiles
+from segtrain.data.samples import Samples, collate, sample_seed
+from segtrain.errors import DataError, message_of
+
+VOID = 255
+
+
+class Noise:
+    """Images of noise with masks of three classes; the index chooses one of the sizes."""
+
+    def __init__(self, *sizes: tuple[int, int], label: int = 2) -> None:
+        self.sizes = sizes or ((24, 20),)
+        self.label = label
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rng = np.random.default_rng(index)
+        size = self.sizes[index % len(self.sizes)]
+        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        return image, rng.integers(0, self.label + 1, size, dtype=np.uint8)
+
+
+def samples(*, seed: int = 0, source: Any = None, augmented: bool = True, ignore_index: int = VOID) -> Samples:
+    transforms = [A.RandomCrop(32, 32, pad_if_needed=True), A.HorizontalFlip(p=0.5), A.ColorJitter(p=0.5)]
+    return Samples(
+        Noise() if source is None else source,
+        augmentation=Augmentation(transforms, ignore_index=ignore_index) if augmented else None,
+        seed=seed,
+        num_classes=3,
+        ignore_index=ignore_index,
+    )
+
+
+def content(sample: dict[str, Any]) -> bytes:
+    return sample["image"].tobytes() + sample["mask"].tobytes()
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_and_not_on_what_was_read_before() -> None:
+    first, second = samples(), samples()
+    backwards = {key: content(second[key]) for key in [(1, 3), (0, 3), (0, 2)]}
+    assert {key: content(first[key]) for key in [(0, 2), (0, 3), (1, 3)]} == backwards
+    assert len(set(backwards.values())) == 3
+    assert content(samples(seed=1)[0, 2]) != content(first[0, 2])
+
+
+def test_seeds_of_samples_are_mixed_so_that_neighbours_have_nothing_in_common() -> None:
+    seeds = [sample_seed(s, e, i) for s in range(3) for e in range(20) for i in range(50)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    bits = np.unpackbits(np.array(seeds, np.uint32).view(np.uint8))
+    assert abs(bits.mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_loader_workers_does_not_change_a_byte(workers: int) -> None:
+    batches = [[(epoch, index) for index in half] for epoch in (0, 1) for half in ((0, 5, 2), (7, 1, 3))]
+
+    def load(count: int) -> list[dict[str, Any]]:
+        loader = DataLoader(samples(), batch_sampler=batches, collate_fn=collate, num_workers=count)  # type: ignore[arg-type]
+        return list(loader)
+
+    for batch, expected in zip(load(workers), load(0), strict=True):
+        assert all(torch.equal(batch[key], expected[key]) for key in ("image", "mask", "index"))
+
+
+def test_without_augmentation_a_sample_is_the_sources_in_every_epoch() -> None:
+    image, mask = Noise()[4]
+    for epoch in (0, 7):
+        sample = samples(augmented=False)[epoch, 4]
+        np.testing.assert_array_equal(sample["image"], image)
+        np.testing.assert_array_equal(sample["mask"], mask)
+        assert sample["index"] == 4
+
+
+@pytest.mark.parametrize("ignore_index", [3, 255, -1, 300])
+def test_padding_around_an_image_smaller_than_the_crop_is_void(ignore_index: int) -> None:
+    mask = samples(ignore_index=ignore_index)[0, 0]["mask"]
+    assert mask.shape == (32, 32)
+    assert (mask == ignore_index).sum() == 32 * 32 - 24 * 20
+
+
+def write_pair(folder: Path, mask: NDArray[np.uint8]) -> PairedFiles:
+    for name, array in (("images", np.zeros((4, 6, 3), np.uint8)), ("masks", mask)):
+        (folder / name).mkdir()
+        Image.fromarray(array).save(folder / name / "street.png")
+    return PairedFiles(folder / "images", folder / "masks")
+
+
+def test_a_wrong_label_is_named_with_its_file_value_and_count(tmp_path: Path) -> None:
+    source = write_pair(tmp_path, np.array([[0, 1, 2, 9, 9, 255]] * 4, np.uint8))
+    with pytest.raises(DataError, match=r"masks/street\.png: labels outside 0 to 2 .*: 9 \(8 pixels\)"):
+        samples(source=source)[0, 0]
+
+
+def test_a_mask_that_does_not_fit_its_image_is_named_with_it(tmp_path: Path) -> None:
+    source = write_pair(tmp_path, np.zeros((4, 5), np.uint8))
+    with pytest.raises(DataError, match=r"masks/street\.png: the mask is 5x4 .*images/street\.png is 6x4"):
+        samples(source=source)[0, 0]
+
+
+def test_a_wrong_label_of_a_users_data_set_is_named_by_its_index() -> None:
+    with pytest.raises(DataError, match=r"^sample 3: labels outside 0 to 2"):
+        samples(source=Noise(label=9))[0, 3]
+
+
+def test_a_workers_error_reaches_the_user_as_its_sentence() -> None:
+    loader = DataLoader(samples(source=Noise(label=9)), batch_sampler=[[(0, 3)]], collate_fn=collate, num_workers=1)  # type: ignore[arg-type]
+    with pytest.raises(DataError) as caught:
+        next(iter(loader))
+    assert message_of(caught.value).startswith("sample 3: labels outside 0 to 2")
+
+
+def test_a_batch_is_channels_last_bytes() -> None:
+    parts = [samples()[0, index] for index in (2, 5)]
+    batch = collate(parts)
+    assert batch["image"].shape == (2, 3, 32, 32)
+    assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["index"].tolist() == [2, 5]
+    for position, part in enumerate(parts):
+        np.testing.assert_array_equal(batch["image"][position].permute(1, 2, 0), part["image"])
+        np.testing.assert_array_equal(batch["mask"][position], part["mask"])
+
+
+def test_images_of_several_sizes_are_a_list() -> None:
+    source = Noise((5, 7), (9, 4))
+    batch = collate([samples(source=source, augmented=False)[0, index] for index in range(3)])
+    assert [tuple(image.shape) for image in batch["image"]] == [(1, 3, 5, 7), (1, 3, 9, 4), (1, 3, 5, 7)]
+    assert [tuple(mask.shape) for mask in batch["mask"]] == [(1, 5, 7), (1, 9, 4), (1, 5, 7)]
+    for index, image in enumerate(batch["image"]):
+        np.testing.assert_array_equal(image[0].permute(1, 2, 0), source[index][0])
+
+
+def test_mirrored_views_can_be_batched() -> None:
+    image, mask = Noise()[0]
+    batch = collate([{"image": image[:, ::-1], "mask": mask[:, ::-1], "index": 0}])
+    np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0), image[:, ::-1])
+    np.testing.assert_array_equal(batch["mask"][0], mask[:, ::-1])
