@@ -20,7 +20,7 @@ from segtrain.callbacks.checkpoints import KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint import AtomicCheckpointIO
-from segtrain.config.targets import locate, walk_targets
+from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.datamodule import SegmentationData
 from segtrain.errors import UserError
@@ -58,6 +58,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         ignore_index=dataset["ignore_index"],
         seed=cfg["seed"],
         start=start,
+        repeat_epoch=bool(cfg["trainer"].get("overfit_batches")),
         test_split=test_split,
         **cfg["loader"],
     )
@@ -223,8 +224,3 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=not evaluation,
     )
-
-
-def components(cfg: Config) -> dict[str, str]:
-    """Return {path: class name} of a config's outer parts, for tables."""
-    return {path: str(node["_target_"]).rsplit(".", 1)[-1] for path, node in walk_targets(cfg) if "[" not in path}

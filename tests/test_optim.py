@@ -73,7 +73,7 @@ def test_a_factor_of_zero_stands_still_with_the_encoder() -> None:
 
 
 def test_a_factor_for_a_model_without_an_encoder_is_refused() -> None:
-    with pytest.raises(ValueError, match="encoder_lr_factor: Linear has no attribute `encoder`; give 1.0"):
+    with pytest.raises(ValueError, match=r"encoder_lr_factor: Linear has no attribute `encoder`; give 1\.0"):
         parameter_groups(nn.Linear(2, 2), lr=0.1, encoder_lr_factor=0.1, decay_norm_and_bias=False)
 
 

@@ -61,6 +61,7 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
         ),
         (["dataset.class_names=[a,a]"], r"dataset\.class_names: .*twice"),
         (["dataset.ignore_index=1"], r"dataset\.ignore_index: 1 is one of the classes 0 to 1"),
+        (["dataset.in_channels=4"], r"dataset\.in_channels: 4, but this data set gives RGB images"),
         (["dataset.crop_size=16"], r"dataset\.crop_size: 16 is smaller than 32"),
         (["inference.overlap=1"], r"inference\.overlap: 1 is not in"),
         (["inference.scale=0"], r"inference\.scale: 0 is not above 0"),

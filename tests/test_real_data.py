@@ -101,7 +101,8 @@ def test_camvid_small_learns_street_scenes(real_data: Path, tmp_path: Path) -> N
     root = real_data / "camvid"
     done = run_segtrain(
         "train", "experiment=camvid_small", f"dataset.root={root}", "trainer.max_epochs=6",
-        "trainer.check_val_every_n_epoch=6", "test=false", cwd=tmp_path, timeout=1800, OMP_NUM_THREADS=str(os.cpu_count()),
+        "trainer.check_val_every_n_epoch=6", "test=false", cwd=tmp_path, timeout=1800,
+        OMP_NUM_THREADS=str(os.cpu_count()),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())

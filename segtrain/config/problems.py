@@ -51,6 +51,8 @@ def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     palette = dataset.get("palette")
     if palette is not None and len(palette) != count:
         problems.append(f"dataset.palette: {len(palette)} colours for dataset.num_classes={count}; give one a class")
+    if dataset["in_channels"] != 3 and str(dataset["source"].get("_target_", "")).startswith("segtrain.data."):
+        problems.append(f"dataset.in_channels: {dataset['in_channels']}, but this data set gives RGB images; give 3")
     crop = dataset.get("crop_size")
     if crop is not None and crop < 32:
         problems.append(f"dataset.crop_size: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")

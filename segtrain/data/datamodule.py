@@ -28,6 +28,7 @@ class SegmentationData(pl.LightningDataModule):
         num_workers: per device; None chooses by the machine.
         seed: of order and augmentation.
         start: (epoch, batch) at which a resumed run goes on.
+        repeat_epoch: every epoch has the batches and crops of the first, to over-fit them.
         test_split: what the test loop goes through.
     """
 
@@ -43,6 +44,7 @@ class SegmentationData(pl.LightningDataModule):
         num_workers: int | None,
         seed: int,
         start: tuple[int, int] = (0, 0),
+        repeat_epoch: bool = False,
         test_split: str = "test",
     ) -> None:
         super().__init__()
@@ -55,6 +57,7 @@ class SegmentationData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.start = start
+        self.repeat_epoch = repeat_epoch
         self.test_split = test_split
         self._samples: dict[str, Samples] = {}
 
@@ -107,6 +110,7 @@ class SegmentationData(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
             start=self.start,
+            repeat=self.repeat_epoch,
         )
         return self._loader(samples, sampler, batch_size, training=True)
 

@@ -21,6 +21,7 @@ class EpochSampler(Sampler[Key]):
         rank: of this process.
         world_size: number of processes.
         start: (epoch, batch) at which a resumed run goes on.
+        repeat: go through the first epoch again and again.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class EpochSampler(Sampler[Key]):
         rank: int = 0,
         world_size: int = 1,
         start: tuple[int, int] = (0, 0),
+        repeat: bool = False,
     ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -39,11 +41,12 @@ class EpochSampler(Sampler[Key]):
         self.rank = rank
         self.world_size = world_size
         self.start_epoch, self.start_batch = start
+        self.repeat = repeat
         self.epoch = self.start_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration goes through."""
-        self.epoch = epoch
+        self.epoch = self.start_epoch if self.repeat else epoch
 
     def __len__(self) -> int:
         """Return the samples of a whole epoch on this rank."""

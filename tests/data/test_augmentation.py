@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_drawn_before() -> None:
     first, second = Augmentation(standard(), ignore_index=VOID), Augmentation(standard(), ignore_index=VOID)
     for seed in (5, 6, 7):
         second(*picture(), seed=seed)
-    np.random.seed(1)  # noqa: NPY002 the global generator must not matter
+    np.random.seed(1)  # the global generator must not matter
     for seed in (0, 7, 2**32 - 1):
         for one, other in zip(first(*picture(), seed=seed), second(*picture(), seed=seed), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -112,9 +112,7 @@ def test_padding_of_a_wide_mask_can_be_any_void_label(ignore_index: int) -> None
     assert set(np.unique(padded)) == {1, ignore_index}
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: A.HorizontalFlip(probability=1), lambda: A.PadIfNeeded(8, 8, mask_value=255)]
-)
+@pytest.mark.parametrize("make", [lambda: A.HorizontalFlip(probability=1), lambda: A.PadIfNeeded(8, 8, mask_value=255)])
 def test_an_argument_that_a_transform_does_not_have_is_an_error(make: Callable[[], A.BasicTransform]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Albumentations itself only warns

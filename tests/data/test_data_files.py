@@ -62,7 +62,10 @@ def test_the_exif_orientation_is_not_applied_so_that_the_mask_fits(orientation: 
     assert np.abs(image.astype(int) - PHOTO).mean() < 10  # a turned one is far off
 
 
-@pytest.mark.parametrize(("format_", "suffix"), [("JPEG", "jpg"), ("JPEG", "png"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif"), ("BMP", "bmp")])
+@pytest.mark.parametrize(
+    ("format_", "suffix"),
+    [("JPEG", "jpg"), ("JPEG", "png"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif"), ("BMP", "bmp")],
+)
 @pytest.mark.parametrize("share", [0.5, 0.95])
 def test_truncated_images_are_refused_by_name(format_: str, suffix: str, share: float, tmp_path: Path) -> None:
     data = encoded(Image.fromarray(PHOTO), format_)
@@ -151,9 +154,7 @@ def test_a_truncated_mask_is_refused_by_name(share: float, tmp_path: Path) -> No
 
 def check(mask: np.ndarray, *, num_classes: int = 3, ignore_index: int = 255) -> None:
     image = np.zeros((3, 4, 3), np.uint8)
-    check_sample(
-        image, mask, image_name="a.jpg", mask_name="a.png", num_classes=num_classes, ignore_index=ignore_index
-    )
+    check_sample(image, mask, image_name="a.jpg", mask_name="a.png", num_classes=num_classes, ignore_index=ignore_index)
 
 
 @pytest.mark.parametrize(("ignore_index", "dtype"), [(255, np.uint8), (3, np.uint8), (-1, np.int32), (65535, np.int32)])
@@ -163,7 +164,9 @@ def test_classes_and_void_are_accepted(ignore_index: int, dtype: type[np.integer
 
 def test_labels_outside_the_classes_are_refused_with_file_value_and_count() -> None:
     mask = np.array([[0, 1, 2, 255], [3, 3, 7, 0], [0, 0, 0, 0]], np.uint8)
-    with pytest.raises(DataError, match=r"^a\.png: labels outside 0 to 2 .*ignore_index=255: 3 \(2 pixels\), 7 \(1 pixels\);"):
+    with pytest.raises(
+        DataError, match=r"^a\.png: labels outside 0 to 2 .*ignore_index=255: 3 \(2 pixels\), 7 \(1 pixels\);"
+    ):
         check(mask)
 
 

@@ -1,5 +1,6 @@
 """Does the any-size path give the network's own answer, whatever it pads, tiles, mirrors or resizes?"""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -124,7 +125,7 @@ def test_tiles_cover_every_pixel_stay_inside_and_overlap_by_no_less_than_wanted(
         assert starts == [0]
         return
     assert starts[-1] + tile == length
-    steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(starts)]
     assert all(0 < step <= max(1, int(tile * (1 - overlap))) + 1 for step in steps)  # one pixel of rounding
     assert all(step <= tile for step in steps)
 

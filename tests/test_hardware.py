@@ -1,0 +1,88 @@
+"""Do precision, backends and device follow from the machine?"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from segtrain import hardware
+from segtrain.hardware import choose_precision, cpu_has_bf16, find_device, set_backends
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu sse avx512f avx512_bf16", True),
+        ("flags : fpu amx_bf16 amx_tile", True),
+        ("flags : fpu avx2 avx512f", False),
+        ("flags : not_avx512_bf16", False),
+    ],
+)
+def test_bf16_is_read_off_the_cpus_flags(flags: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    assert cpu_has_bf16(tmp_path / "cpuinfo") is expected
+
+
+def test_a_machine_that_does_not_list_its_flags_has_no_bf16(tmp_path: Path) -> None:
+    assert not cpu_has_bf16(tmp_path / "cpuinfo")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "cuda_bf16", "mps", "cpu_bf16", "expected"),
+    [
+        ("auto", True, True, False, False, "bf16-mixed"),
+        ("gpu", True, True, False, False, "bf16-mixed"),
+        ("gpu", True, False, False, True, "32-true"),
+        ("auto", True, False, False, True, "32-true"),
+        ("cpu", True, True, False, False, "32-true"),
+        ("cpu", False, False, False, True, "bf16-mixed"),
+        ("auto", False, False, False, True, "bf16-mixed"),
+        ("auto", False, False, False, False, "32-true"),
+        ("auto", False, False, True, False, "32-true"),
+        ("mps", False, False, True, True, "32-true"),
+    ],
+)
+def test_bf16_is_chosen_where_the_hardware_multiplies_it(
+    accelerator: str,
+    cuda: bool,
+    cuda_bf16: bool,
+    mps: bool,
+    cpu_bf16: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda_bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: cpu_bf16)
+    assert choose_precision(accelerator) == expected
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "precision", "benchmark"),
+    [("exact", "highest", False), ("seeded", "high", True), ("none", "high", True)],
+)
+def test_exact_runs_allow_neither_tf32_nor_a_choice_of_kernels(
+    deterministic: str, precision: str, benchmark: bool
+) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    try:
+        set_backends(deterministic)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == (precision, benchmark)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def test_auto_is_the_first_gpu_else_the_cpu() -> None:
+    if torch.cuda.is_available():
+        assert find_device("auto") == torch.device("cuda", 0)
+    elif not torch.backends.mps.is_available():
+        assert find_device("auto") == torch.device("cpu")
+    assert find_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "gpu", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused_with_the_remedy(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"device: '{name}' is not on this machine; use auto or cpu"):
+        find_device(name)
