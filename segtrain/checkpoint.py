@@ -86,7 +86,7 @@ def verify(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             comment = archive.comment
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # a changed bit in its directory
         raise UserError(f"checkpoint: {path} is no checkpoint, or is truncated ({error})") from error
     if not comment.startswith(_COMMENT):
         raise UserError(f"checkpoint: {path} was not written by segtrain; give a .ckpt of a run")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: many small runs, on cores that are shared
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir

@@ -99,7 +99,7 @@ def test_a_file_truncated_anywhere_is_refused_with_its_name(written: Path) -> No
     data = written.read_bytes()
     for length in (*range(0, len(data), 211), len(data) - 1, len(data) - 20, len(data) - 90):
         written.write_bytes(data[:length])
-        with pytest.raises(UserError, match=r"a\.ckpt (is no checkpoint, or is truncated|is damaged)"):
+        with pytest.raises(UserError, match=r"checkpoint: .*a\.ckpt "):
             read_checkpoint(written)
 
 

@@ -68,7 +68,11 @@ class WeightEMA(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["training_state_dict"] = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **self.average}
+        names = {id(tensor): name for name, tensor in _tensors(pl_module).items()}
+        checkpoint["state_dict"] = {
+            name: self.average[names[id(tensor)]] if id(tensor) in names else checkpoint["state_dict"][name]
+            for name, tensor in pl_module.state_dict(keep_vars=True).items()
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -80,11 +84,14 @@ class WeightEMA(pl.Callback):
 
 
 def _tensors(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """Return the model's parameters and buffers under their names in the module's state dict."""
+    """Return what the state dict saves of the model, a tensor with two names once."""
     model = pl_module.model
     assert isinstance(model, torch.nn.Module)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {f"model.{name}": tensor for name, tensor in tensors.items()}
+    saved = model.state_dict(prefix="model.", keep_vars=True)
+    first: dict[int, str] = {}
+    for name, tensor in saved.items():
+        first.setdefault(id(tensor), name)
+    return {name: saved[name] for name in first.values() if isinstance(saved[name], Tensor)}
 
 
 def _format_of(tensor: Tensor) -> torch.memory_format:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union
 
 from segtrain.config.suggest import did_you_mean, listed
@@ -162,7 +162,7 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is str:
         return isinstance(value, str)
-    if origin in (list, tuple) or annotation in (list, tuple):
+    if origin in (list, tuple, Sequence) or annotation in (list, tuple, Sequence):
         return isinstance(value, list)
     if origin is dict or annotation is dict:
         return isinstance(value, dict)

@@ -20,6 +20,8 @@ TRUSTED_PREFIXES = (
 def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> list[str]:
     """Return a problem for every `_target_` that is not a class of an expected base under a trusted prefix.
 
+    Of the packages that the user trusts, functions are accepted too.
+
     A name is judged before anything of it is imported, and the object again after: `segtrain.cli.os.system`
     has the right prefix and is neither a class nor of segtrain.
 
@@ -27,11 +29,11 @@ def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> 
         cfg: the resolved config that a checkpoint carries.
         trusted_by_user: further packages, as in `trust=[mynet]`.
     """
-    prefixes = TRUSTED_PREFIXES + tuple(name.rstrip(".") + "." for name in trusted_by_user)
+    own = tuple(name.rstrip(".") + "." for name in trusted_by_user)
     problems = []
     for path, node in walk_targets(cfg):
         target = str(node["_target_"])
-        if not target.startswith(prefixes):
+        if not target.startswith(TRUSTED_PREFIXES + own):
             package = target.split(".")[0]
             problems.append(
                 f"{path}._target_: the checkpoint asks for {target!r}, which segtrain does not trust; "
@@ -42,14 +44,15 @@ def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> 
             found = locate(target)
         except ImportError:
             continue  # reported by target_problems, with the remedy
-        if not _is_expected(found, prefixes):
+        vouched_for = f"{getattr(found, '__module__', '')}.".startswith(own)  # by the user, functions too
+        if not vouched_for and not _is_component(found):
             problems.append(f"{path}._target_: {target!r} is not a class that a checkpoint may name")
     return problems
 
 
-def _is_expected(found: Any, prefixes: tuple[str, ...]) -> bool:
-    """Say whether the object is a component class that lives where its name says."""
-    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
+def _is_component(found: Any) -> bool:
+    """Say whether the object is a component class of a trusted package."""
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(TRUSTED_PREFIXES):
         return False
     import albumentations as A
     import pytorch_lightning as pl

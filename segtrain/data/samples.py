@@ -63,9 +63,10 @@ class Samples(Dataset[dict[str, Any]]):
         epoch, index = key
         image, mask = self.source[index]
         self._check(image, mask, index)
+        mask = mask.astype(self.mask_dtype, copy=False)  # padding with ignore_index must fit into it
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=sample_seed(self.seed, epoch, index))
-        return {"image": image, "mask": mask.astype(self.mask_dtype, copy=False), "index": index}
+        return {"image": image, "mask": mask, "index": index}
 
     def _check(self, image: NDArray[np.uint8], mask: NDArray[np.integer], index: int) -> None:
         paths = [f"sample {index}"] * 2
@@ -95,7 +96,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     images = [_channels_last(sample["image"]) for sample in samples]
     masks = [torch.from_numpy(np.ascontiguousarray(sample["mask"]))[None] for sample in samples]
     if len({image.shape for image in images}) > 1:
-        return {"image": images, "mask": masks, "index": index}
+        return {"image": [image.permute(0, 3, 1, 2) for image in images], "mask": masks, "index": index}
     return {"image": torch.cat(images).permute(0, 3, 1, 2), "mask": torch.cat(masks), "index": index}
 
 

@@ -35,11 +35,13 @@ def find_images(source: Path, output: Path, *, overwrite: bool, overlay: bool) -
         UserError: if there are none, two would have the same mask, a mask is there already, or the output is
             not writable.
     """
-    source, output = source.expanduser(), output.expanduser()
+    source, output = source.expanduser().resolve(), output.expanduser().resolve()
+    written = {output / part for part in ("masks", "overlays")}  # by an earlier call
     if source.is_file():
         images, base = [source], source.parent
     elif source.is_dir():
-        images = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and output not in p.parents)
+        found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted(path for path in found if not written.intersection(path.parents))
         base = source
     else:
         raise UserError(f"input: {source} is neither a file nor a folder")

@@ -45,6 +45,8 @@ class UNet(nn.Module):
         strides, channels = self.encoder.strides, self.encoder.channels
         if upsampling not in UPSAMPLINGS:
             raise ValueError(f"upsampling: {upsampling!r} is not one of {', '.join(UPSAMPLINGS)}")
+        if strides[0] > 2:
+            raise ValueError(f"encoder: U-Net needs a feature at stride 1 or 2; this encoder's finest is {strides[0]}")
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
             raise ValueError(f"encoder: U-Net needs strides that double, not {strides}; use output_stride 32")
         skips = [*reversed(channels[:-1])]

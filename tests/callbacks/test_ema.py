@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.checkpoint import load_weights, read_checkpoint
+from segtrain.module import SegmentationModule
 
 DECAY = 0.9
 
@@ -94,21 +95,6 @@ def test_a_checkpoint_holds_the_average_as_its_weights_and_the_others_beside(tmp
     assert_close(copy_of(fresh), ema.average)
 
 
-def test_a_resumed_run_ends_with_the_weights_and_the_average_of_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    straight, ema = tiny_module(), WeightEMA(DECAY)
-    trainer(tmp_path, ema, max_epochs=2).fit(straight, training_loader(TinySamples()))
-
-    lightning = trainer(tmp_path, WeightEMA(DECAY), max_epochs=1)
-    lightning.fit(tiny_module(), training_loader(TinySamples()))
-    lightning.save_checkpoint(tmp_path / "a.ckpt")
-    resumed, resumed_ema = tiny_module(), WeightEMA(DECAY)
-    trainer(tmp_path, resumed_ema, max_epochs=2).fit(
-        resumed, training_loader(TinySamples(), start=(1, 0)), ckpt_path=str(tmp_path / "a.ckpt"), weights_only=True
-    )
-    for ours, expected in ((copy_of(resumed), copy_of(straight)), (resumed_ema.average, ema.average)):
-        assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())
-
-
 def test_channels_last_weights_stay_so(tmp_path: Path) -> None:
     module, ema = tiny_module(), WeightEMA(DECAY)
     module.model.to(memory_format=torch.channels_last)
@@ -116,6 +102,11 @@ def test_channels_last_weights_stay_so(tmp_path: Path) -> None:
     trainer(tmp_path, ema, max_epochs=1).fit(module, *loaders)
     for weight in (module.model.conv.weight, ema.average["model.conv.weight"]):
         assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def seeded(make: type[TinyNet]) -> SegmentationModule:
+    torch.manual_seed(0)
+    return tiny_module(make())
 
 
 class WithScratch(TinyNet):
@@ -134,13 +125,23 @@ class WithSharedWeight(TinyNet):
         self.again = self.classifier
 
 
-@pytest.mark.parametrize("make", [WithScratch, WithSharedWeight])
-def test_the_checkpoint_of_any_network_can_be_loaded_and_gives_the_average(make: type[TinyNet], tmp_path: Path) -> None:
-    module, ema = tiny_module(make()), WeightEMA(DECAY)
+@pytest.mark.parametrize("make", [TinyNet, WithScratch, WithSharedWeight])
+def test_the_checkpoint_of_any_network_can_be_loaded_and_resumed(make: type[TinyNet], tmp_path: Path) -> None:
+    ema = WeightEMA(DECAY)
     lightning = trainer(tmp_path, ema, max_epochs=1)
-    lightning.fit(module, training_loader(TinySamples()))
+    lightning.fit(seeded(make), training_loader(TinySamples()))
     lightning.save_checkpoint(tmp_path / "a.ckpt")
-    fresh = tiny_module(make())
+    fresh = seeded(make)
     load_weights(fresh, read_checkpoint(tmp_path / "a.ckpt"), "a.ckpt")
     own = copy_of(fresh)
     assert_close(own, {name: tensor for name, tensor in ema.average.items() if name in own})
+
+    straight, resumed = seeded(make), seeded(make)
+    straight_ema, resumed_ema = WeightEMA(DECAY), WeightEMA(DECAY)
+    trainer(tmp_path, straight_ema, max_epochs=2).fit(straight, training_loader(TinySamples()))
+    loader = training_loader(TinySamples(), start=(1, 0))
+    trainer(tmp_path, resumed_ema, max_epochs=2).fit(
+        resumed, loader, ckpt_path=str(tmp_path / "a.ckpt"), weights_only=True
+    )
+    for ours, expected in ((copy_of(resumed), copy_of(straight)), (resumed_ema.average, straight_ema.average)):
+        assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())

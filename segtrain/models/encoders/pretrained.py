@@ -58,6 +58,8 @@ def adapt_first_conv(conv: nn.Conv2d, in_channels: int, *, pretrained: bool) -> 
         stride=conv.stride,  # type: ignore[arg-type]
         padding=conv.padding,  # type: ignore[arg-type]
         bias=conv.bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
     )
     if pretrained:
         with torch.no_grad():
