@@ -27,7 +27,7 @@ install_environment() {
     [ -n "$extra" ] && spec="${root}[${extra}]"
     stamp="$venv/.installed${extra:+-$extra}"
     wanted="$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum) $root"
-    if [ -x "$venv/bin/segtrain" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    if [ -x "$venv/bin/segtrain" ] && grep -qsxF "$wanted" "$stamp" "$venv/.installed-dev"; then
         return
     fi
     if [ ! -x "$venv/bin/segtrain" ]; then
@@ -48,5 +48,5 @@ install_environment() {
         "$venv/bin/python" -m pip install --quiet --constraint "$root/constraints.txt" --editable "$spec" ||
             die "the installation failed; pip's message is above (no network, or the disk is full?). Run this again"
     fi
-    printf '%s' "$wanted" >"$stamp" || die "cannot write $stamp; is the disk full?"
+    printf '%s\n' "$wanted" >"$stamp" || die "cannot write $stamp; is the disk full?"
 }

@@ -10,13 +10,13 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from segtrain.callbacks.checkpoints import KeepLast
+from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint import AtomicCheckpointIO
@@ -42,7 +42,7 @@ def _build(path: str, node: Any, **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, ValueError):
+        if isinstance(cause, (ValueError, MisconfigurationException)):
             raise UserError(f"{path}: {cause}") from error
         raise
 
@@ -50,7 +50,7 @@ def _build(path: str, node: Any, **arguments: Any) -> Any:
 def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str = "test") -> SegmentationData:
     """Return the loaders; `start` is where a resumed run goes on."""
     dataset = cfg["dataset"]
-    transforms = _build("augmentation", cfg["augmentation"]["transforms"])
+    transforms = _build("augmentation", cfg["augmentation"]["transforms"] or [])
     return SegmentationData(
         _build("dataset.source", dataset["source"], _partial_=True),
         augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
@@ -75,7 +75,10 @@ def build_model(cfg: Config, *, restore: bool = False) -> nn.Module:
 
 def _without_weights(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: None if key == "weights" else _without_weights(value) for key, value in node.items()}
+        return {
+            key: None if key == "weights" and isinstance(value, str | bool) else _without_weights(value)
+            for key, value in node.items()
+        }
     return node
 
 
@@ -171,14 +174,7 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         own = [callback for callback in own if not isinstance(callback, pl.callbacks.LearningRateMonitor)]
     if cfg["ema"]:
         own.append(WeightEMA(cfg["ema_decay"]))
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor=policy["monitor"],
-        mode=policy["mode"],
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+    best = KeepBest(folder, monitor=policy["monitor"], mode=policy["mode"])
     csv = MetricsCsv(run / "metrics.csv", cfg["dataset"]["class_names"])
     return [*own, csv, best, KeepLast(folder, every_n_steps=policy["every_n_steps"])]
 
@@ -211,13 +207,16 @@ def build_trainer(
     if node.get("precision") == "auto":
         node["precision"] = choose_precision(node.get("accelerator", "auto"))
     node.setdefault("num_sanity_val_steps", 0)
+    every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
+    if every and epochs and 0 < epochs < every:
+        node["check_val_every_n_epoch"] = epochs  # a run shorter than the interval is scored at its end
     return _build(
         "trainer",
         node,
         default_root_dir=str(folder),
         callbacks=callbacks,
         logger=logger or False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(folder / "checkpoints")],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,
         enable_progress_bar=False,

@@ -34,7 +34,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder: a rename across disks is a copy
     try:
-        torch.save(checkpoint, part)
+        with part.open("wb") as file:  # a full disk is then an OSError
+            torch.save(checkpoint, file)
         _seal(part)
         os.replace(part, path)
     except BaseException:
@@ -93,6 +94,15 @@ def verify(path: Path) -> None:
     size = path.stat().st_size - len(comment) - _END_OF_ARCHIVE.size
     if _digest(path, size) != comment[len(_COMMENT) :].decode(errors="replace"):
         raise UserError(f"checkpoint: {path} is damaged: its checksum does not fit; use another checkpoint of the run")
+
+
+def reads(path: Path) -> bool:
+    """Say whether `verify` accepts the file."""
+    try:
+        verify(path)
+    except UserError:
+        return False
+    return True
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
@@ -176,7 +186,14 @@ def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's door to `write_checkpoint` and `read_checkpoint`."""
+    """Lightning's door to `write_checkpoint` and `read_checkpoint`.
+
+    Args:
+        folder: the only one in which files are removed, whatever a checkpoint's callback states say.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         write_checkpoint(checkpoint, Path(path))
@@ -185,4 +202,6 @@ class AtomicCheckpointIO(CheckpointIO):
         return read_checkpoint(Path(path), map_location=map_location or "cpu")
 
     def remove_checkpoint(self, path: Any) -> None:
+        if Path(path).resolve().parent != self.folder:
+            raise UserError(f"checkpoint: {path} is not in {self.folder} and is not removed")
         Path(path).unlink(missing_ok=True)

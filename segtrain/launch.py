@@ -1,5 +1,6 @@
 """Start a Hydra command: run id, quoting of paths, configs out of checkpoints, and errors as sentences."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -18,7 +19,8 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain.config.locate import shadowed
+from segtrain.config.locate import config_dir, shadowed, user_dirs
+from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError, fail, message_of
 from segtrain.jobs import finish_sweep
@@ -39,15 +41,18 @@ def launch(main: Callable[[], Any], command: str) -> None:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no call home
     # threads that spin while they wait make a step ten times slower when the loader's workers need the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    failed = 0
     try:
         ensure_run_id()
         sys.argv[1:] = quote_paths(sys.argv[1:])
         _refuse_shadowing(sys.argv[1:])
+        _refuse_null_groups(sys.argv[1:])
         _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
-        main()
-        failed = finish_sweep()
+        try:
+            main()
+        finally:
+            failed = finish_sweep()
     except UserError as error:
-        failed = finish_sweep()
         if not failed:
             fail(message_of(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -64,9 +69,8 @@ def launch(main: Callable[[], Any], command: str) -> None:
     except KeyboardInterrupt:
         fail("interrupted", status=130)
     except Exception:
-        if not finish_sweep():
+        if not failed:
             raise
-        failed = 1
     if failed:
         sys.exit(1)
 
@@ -96,25 +100,36 @@ def _quote(argument: str, *, sweep: bool) -> str:
 
 
 def _refuse_shadowing(arguments: list[str]) -> None:
-    text = " ".join(arguments)
-    for folder in re.findall(r"(?:--config-dir|-cd)[= ](\S+)", text):
-        if not Path(folder).is_dir():
+    for folder in user_dirs(arguments):
+        if not folder.is_dir():
             raise UserError(f"--config-dir: {folder} is not a folder")
-        if names := shadowed(Path(folder)):
+        if names := shadowed(folder):
             raise UserError(
                 f"--config-dir: {folder} has {listed(names)}, which segtrain ships too, and Hydra would use the "
                 "shipped one; rename yours"
             )
 
 
+def _refuse_null_groups(arguments: list[str]) -> None:
+    for argument in arguments:
+        group, _, option = argument.partition("=")
+        options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml")) if group else []
+        if option in ("null", "") and options and group not in ("experiment", "debug"):
+            raise UserError(f"{group}={option}: a choice is needed here (available: {listed(options)})")
+
+
 def _override(arguments: list[str], key: str) -> str | None:
     values = [text.split("=", 1)[1] for text in arguments if text.startswith((f"{key}=", f"++{key}=", f"+{key}="))]
-    return values[-1].strip("'\"") if values and values[-1] not in ("null", "") else None
+    if not values or values[-1] in ("null", ""):
+        return None
+    return values[-1].strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
 
 
 def _compose_from_checkpoint(command: str, key: str) -> None:
     """Let Hydra compose the command on top of the config that a checkpoint carries."""
     source = _override(sys.argv[1:], key)
+    if (source is not None or key == "checkpoint") and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError(f"-m: {command} on a checkpoint is one job; call it once for each")
     if source is None:
         if key == "checkpoint":
             raise UserError(f"checkpoint: missing; give segtrain {command} checkpoint=RUN/checkpoints/best.ckpt")
@@ -122,12 +137,16 @@ def _compose_from_checkpoint(command: str, key: str) -> None:
     from segtrain.checkpoint import read_checkpoint, resume_point
 
     path = resume_point(source) if key == "resume" else Path(source)
-    config = {**read_checkpoint(path)["config"], "trust": []}  # a checkpoint cannot vouch for itself
+    # a checkpoint's config is data: only the keys of a run's schema (no hydra, defaults, output ...), and it cannot
+    # vouch for itself
+    allowed = {field.name for field in dataclasses.fields(TrainConfig if key == "resume" else ModelConfig)}
+    config = {name: value for name, value in read_checkpoint(path)["config"].items() if name in allowed}
+    config["trust"] = []
     if key == "resume":
         if "--config-name=resume" not in sys.argv:
             sys.argv.append("--config-name=resume")
     else:
-        config = {name: value for name, value in config.items() if name not in ("checkpoint", "resume")}
+        config |= {"callbacks": None, "logger": None}
     store_run_config(config)
 
 
@@ -148,6 +167,11 @@ def reword(error: BaseException, cause: BaseException | None) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; put a value with special characters in '\"...\"'"
     key = re.search(r"Could not override '(\S+?)'", str(error))
+    if key and "/" in key[1]:
+        root = Path(config_dir())
+        groups = sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("*.yaml")} - {"."})
+        if key[1] not in groups:
+            return f"{key[1]}: no such group.{did_you_mean(key[1], groups)} (there are: {listed(groups)})"
     if isinstance(error, ConfigCompositionException) and key and isinstance(cause, OmegaConfBaseException):
         name = key[1].split("@")[0]
         if cause.parent_node is not None:
@@ -160,7 +184,7 @@ def reword(error: BaseException, cause: BaseException | None) -> str:
     if key:
         return (
             f"{key[1]}: no group of this name can be chosen here; a command that starts from a checkpoint keeps its "
-            "parts and takes values only, such as trainer.devices=1"
+            "parts and takes values only, such as trainer.accelerator=cpu or trainer.devices=1"
         )
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
 

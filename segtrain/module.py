@@ -84,7 +84,7 @@ class SegmentationModule(pl.LightningModule):
         loss = self._loss(self(batch["image"]), batch["mask"])
         size = len(batch["index"])
         self.log("train/loss", loss, batch_size=size)
-        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def _loss(self, output: Any, mask: Tensor) -> Tensor:

@@ -35,7 +35,12 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if not resumed:
+        if resumed:
+            count = len(list(run.glob("resumed-*.yaml"))) + 1
+            command = " ".join(sys.argv[1:])
+            header = f"# resumed with {command}\n"
+            write_text(run / f"resumed-{count}.yaml", header + yaml.safe_dump(_rerunnable(config), sort_keys=False))
+        else:
             if (run / "config.yaml").exists():
                 raise UserError(
                     f"{run}: another run is here already; resume=... goes on with it, a new --rdzv-id starts anew"

@@ -26,7 +26,7 @@ def ensure_run_id(environment: MutableMapping[str, str] = os.environ) -> str:
 
 def global_rank(environment: Mapping[str, str] = os.environ) -> int:
     """Return this process's rank before the Trainer exists: torchrun's, SLURM's, or Lightning's own launcher's."""
-    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for variable in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if variable in environment:
             return int(environment[variable])
     return 0

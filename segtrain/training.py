@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from segtrain import tensorboard
+from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
 from segtrain.data.datamodule import SegmentationData
@@ -72,6 +72,8 @@ def fit(
 ) -> None:
     """Train; an interrupted run says how to go on."""
     if checkpoint is not None:
+        if checkpoint.name != LAST:
+            log.warning(f"{checkpoint.with_name(LAST)} is missing or damaged and passed over")
         log.info(f"resuming from {checkpoint}, epoch {data.start[0] + 1}, batch {data.start[1] + 1}")
     started = time.perf_counter()
     try:
@@ -98,18 +100,19 @@ def finish(
     test: bool,
 ) -> None:
     """Score the test split with the best checkpoint (the last, if nothing was validated), write and print."""
-    best_callback = next(c for c in trainer.callbacks if isinstance(c, ModelCheckpoint))  # type: ignore[attr-defined]
-    path = Path(best_callback.best_model_path) if best_callback.best_model_path else run / "checkpoints" / LAST
+    best = next(callback for callback in trainer.callbacks if isinstance(callback, KeepBest))  # type: ignore[attr-defined]
+    path = Path(best.best_model_path) if best.best_model_path else run / "checkpoints" / LAST
     values: Config = {}
     if path.is_file():
         checkpoint = read_checkpoint(path)
         values = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
         values |= _row_of(run, checkpoint["epoch"])
         load_weights(module, checkpoint, path)
+    if trainer.is_global_zero:
+        write_metrics(run / "metrics.json", values)  # kept, whatever the test meets
     table = ""
-    if test:
-        scored = trainer.test(module, datamodule=data, verbose=False)[0]
-        values |= {key: float(value) for key, value in scored.items()}
+    if test and (scored := trainer.test(module, datamodule=data, verbose=False)):
+        values |= {key: float(value) for key, value in scored[0].items()}
         table = score_table(values, "test", cfg["dataset"]["class_names"], module.scored)
     if not trainer.is_global_zero:
         return

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-VOID = (128, 128, 128)
+VOID = (255, 255, 255)
 WIDTH = 256  # pixels of one picture in a grid
 BAR = 22  # pixels of a line of text
 

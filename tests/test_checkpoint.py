@@ -3,7 +3,7 @@
 import errno
 import zipfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 import pytorch_lightning as pl
@@ -153,8 +153,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, capsys: pyt
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     error: BaseException, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half_written(checkpoint: Any, path: Path) -> NoReturn:
-        path.write_bytes(b"half of it")
+    def half_written(checkpoint: Any, file: BinaryIO) -> NoReturn:
+        file.write(b"half of it")
         raise error
 
     monkeypatch.setattr(torch, "save", half_written)
@@ -300,10 +300,19 @@ def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_weights(tmp_path: 
 
 
 def test_lightning_saves_loads_and_removes_through_the_checked_format(tmp_path: Path) -> None:
-    io, path = AtomicCheckpointIO(), tmp_path / "a.ckpt"
+    io, path = AtomicCheckpointIO(tmp_path), tmp_path / "a.ckpt"
     io.save_checkpoint(content(), path)
     verify(path)
     assert_same(io.load_checkpoint(path), content())
     io.remove_checkpoint(path)
     io.remove_checkpoint(path)  # gone already
     assert not path.exists()
+
+
+@pytest.mark.parametrize("elsewhere", ["other.txt", "checkpoints/../other.txt"])
+def test_nothing_outside_the_checkpoints_is_removed(elsewhere: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "other.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"other\.txt is not in"):
+        AtomicCheckpointIO(tmp_path / "checkpoints").remove_checkpoint(tmp_path / elsewhere)
+    assert (tmp_path / "other.txt").read_text() == "mine"

@@ -109,14 +109,15 @@ def test_a_failed_installation_is_a_sentence_and_is_tried_again(checkout: Path) 
         assert "uv could not make" in done.stderr
 
 
-def test_an_installed_environment_is_used_without_the_network(checkout: Path) -> None:
+@pytest.mark.parametrize("stamp", [".installed", ".installed-dev"])
+def test_an_installed_environment_is_used_without_the_network(stamp: str, checkout: Path) -> None:
     bin_folder = checkout / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "segtrain").write_text('#!/bin/sh\necho "ran with $@"\n')
     (bin_folder / "segtrain").chmod(0o755)
     text = (checkout / "pyproject.toml").read_bytes() + (checkout / "constraints.txt").read_bytes()
     sums = subprocess.run(["cksum"], input=text, capture_output=True, check=True).stdout.decode().strip()
-    (checkout / ".venv" / ".installed").write_text(f"{sums} {checkout}")
+    (checkout / ".venv" / stamp).write_text(f"{sums} {checkout}\n")
     fakes = checkout / "bin"
     fakes.mkdir()
     (fakes / "uv").write_text("#!/bin/sh\nexit 1\n")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import Compose
 
-from segtrain.config.check import check_keys
+from segtrain.config.check import check_keys, plain_config
 from segtrain.config.problems import check_objects, find_problems
 from segtrain.config.schema import TrainConfig
 from segtrain.errors import UserError
@@ -62,13 +62,21 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
         (["dataset.class_names=[a,a]"], r"dataset\.class_names: .*twice"),
         (["dataset.ignore_index=1"], r"dataset\.ignore_index: 1 is one of the classes 0 to 1"),
         (["dataset.in_channels=4"], r"dataset\.in_channels: 4, but this data set gives RGB images"),
+        (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),
+        (["dataset.num_classes=1"], r"dataset\.num_classes: 1; a background is a class too"),
+        (["++dataset.crop_sise=64"], r"dataset\.crop_sise: nothing reads this key\. Did you mean dataset\.crop_size\?"),
+        (["++callbacks.progres.every_n_steps=3"], r"callbacks\.progres\._target_: missing"),
+        (["optimizer.lr=abc"], r"optimizer\.lr: 'abc' is not "),
+        (["optimizer.lr=null"], r"optimizer\.lr: None is not "),
+        (["trainer.devices=0"], r"trainer\.devices: 0 asks for no device"),
+        (["seed=-1"], r"seed: -1 is not in 0 to"),
         (["dataset.crop_size=16"], r"dataset\.crop_size: 16 is smaller than 32"),
-        (["inference.overlap=1"], r"inference\.overlap: 1 is not in"),
-        (["inference.scale=0"], r"inference\.scale: 0 is not above 0"),
+        (["inference.overlap=1"], r"inference\.overlap: 1\.0 is not in"),
+        (["inference.scale=0"], r"inference\.scale: 0\.0 is not above 0"),
         (["inference.tile=8"], r"inference\.tile: 8 pixels is too small"),
         (["loader.batch_size=0"], r"loader\.batch_size: 0 is not a positive"),
         (["loader.num_workers=-1"], r"loader\.num_workers: -1 is negative"),
-        (["ema_decay=1"], r"ema_decay: 1 is not in"),
+        (["ema_decay=1"], r"ema_decay: 1\.0 is not in"),
         (["checkpoint.monitor=val/iou/nucles"], r"checkpoint\.monitor: .*Did you mean val/iou/nucleus\?"),
         pytest.param(["trainer=gpu"], r"trainer\.accelerator: 'gpu'.*use trainer=cpu", marks=without_gpu),
         pytest.param(["trainer.devices=2"], r"trainer\.devices: 2 asked for.*trainer=ddp_cpu", marks=without_gpu),
@@ -77,7 +85,8 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
 def test_problems_name_the_key_the_value_and_the_remedy(
     overrides: list[str], sentence: str, train_config: TrainOverrides
 ) -> None:
-    problems = find_problems(train_config(*overrides))
+    cfg = train_config(*overrides)
+    problems = find_problems(cfg, plain=cfg)
     assert len(problems) == 1, problems
     assert re.search(sentence, problems[0]), problems
 
@@ -85,7 +94,7 @@ def test_problems_name_the_key_the_value_and_the_remedy(
 def test_all_problems_are_reported_at_once(train_config: TrainOverrides) -> None:
     cfg = train_config("++optimizer.learning_rate=1", "dataset.ignore_index=0", "trainer.max_epochs=abc")
     with pytest.raises(UserError) as error:
-        check_objects(cfg)
+        check_objects(cfg, plain=cfg)
     assert str(error.value).startswith("3 problems in the configuration:")
     for key in ("optimizer.learning_rate", "dataset.ignore_index", "trainer.max_epochs"):
         assert key in str(error.value)
@@ -118,3 +127,21 @@ def test_the_check_builds_nothing(train_config: TrainOverrides, monkeypatch: pyt
     monkeypatch.setattr(UNet, "forward", refuse)
     monkeypatch.setattr("torch.nn.Module.__init__", refuse)
     assert find_problems(cfg) == []
+
+
+def test_a_key_of_the_users_own_that_something_reads_is_accepted(compose_config: Compose) -> None:
+    composed = compose_config("++dataset.side=96", "dataset.crop_size=${dataset.side}")
+    cfg = check_keys(composed, TrainConfig)
+    assert cfg["dataset"]["crop_size"] == 96
+    assert find_problems(cfg, plain=plain_config(composed)) == []
+
+
+@pytest.mark.parametrize(("word", "value"), [("off", False), ("no", False), ("on", True), ("true", True)])
+def test_words_for_true_and_false_are_what_they_say(word: str, value: bool, train_config: TrainOverrides) -> None:
+    assert train_config(f"ema={word}")["ema"] is value
+
+
+def test_predict_does_not_ask_for_the_devices_of_training(train_config: TrainOverrides) -> None:
+    cfg = train_config("trainer.accelerator=cpu", "trainer.devices=4", "++trainer.strategy=auto")
+    assert len(find_problems(cfg)) == 1
+    assert find_problems(cfg, trains=False) == []

@@ -1,7 +1,9 @@
 """Does a resumed run end with the same weights and files as one that was never stopped?"""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,8 +116,6 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, segtrain: Run, tmp_path: Path) -> None:
-    import shutil
-
     run = tmp_path / "copy"
     shutil.copytree(whole, run)
     last = run / "checkpoints" / "last.ckpt"
@@ -126,6 +126,20 @@ def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, segtrain: Run, tm
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoints' / 'previous.ckpt'}" in done.stdout
     assert_same_end(run, whole)
+
+
+def test_a_moved_run_keeps_its_best_score(whole: Path, segtrain: Run, tmp_path: Path) -> None:
+    run = tmp_path / "moved"
+    shutil.copytree(whole, run)
+    best = (run / "checkpoints" / "best.ckpt").read_bytes()
+    score = max(float(row["val/miou"]) for row in csv.DictReader((run / "metrics.csv").open()))
+    done = segtrain("train", f"resume={run}", "trainer.max_epochs=5", "optimizer.lr=0")
+    assert done.returncode == 0, done.stderr
+    later = [float(row["val/miou"]) for row in csv.DictReader((run / "metrics.csv").open())]
+    assert len(later) == 5
+    assert ((run / "checkpoints" / "best.ckpt").read_bytes() == best) == (later[-1] <= score)
+    assert json.loads((run / "metrics.json").read_text())["val/miou"] == max(later)
+    assert "resume=" in (run / "resumed-1.yaml").read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -170,6 +171,48 @@ def test_a_checkpoint_that_names_foreign_code_runs_none_of_it(trained: tuple[Pat
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (
+            "hydra",
+            {"callbacks": {"x": {"_target_": "sympy.sympify", "a": "__import__('pathlib').Path('owned').touch()"}}},
+        ),
+        (
+            "model",
+            {"_target_": "segtrain.models.unet.UNet", "num_classes": 3, "encoder": "\\${oc.create:'{_target_: a.b}'}"},
+        ),
+        ("logger", {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "name": "/owned", "version": "x"}),
+        ("callbacks", {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "owned"}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_checkpoint_runs_no_code_and_writes_no_files_when_resumed(
+    trained: tuple[Path, object], key: str, value: object, tmp_path: Path
+) -> None:
+    from segtrain.checkpoint import read_checkpoint, write_checkpoint
+
+    run, _ = trained
+    checkpoint = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    checkpoint["config"][key] = value
+    write_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    done = run_segtrain("train", "resume=run", "test=false", cwd=tmp_path)
+    assert not (tmp_path / "owned").exists()
+    assert not Path("/owned").exists()
+    if key != "hydra":  # a hydra key is left out, and the run goes on
+        assert done.returncode == 1
+        assert "checkpoint" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_is_one_job(trained: tuple[Path, object], tmp_path: Path) -> None:
+    run, _ = trained
+    for command in (("train", f"resume={run}"), ("eval", f"checkpoint={run / 'checkpoints' / 'best.ckpt'}")):
+        done = run_segtrain(*command, "-m", "seed=0,1", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "-m: " in done.stderr
+
+
 def test_tensorboard_has_curves_pictures_and_hyperparameters(trained: tuple[Path, object]) -> None:
     run, _ = trained
     accumulator = events(run)
@@ -260,6 +303,8 @@ def spoil(root: Path, fault: str) -> None:
         image.write_bytes(image.read_bytes()[:200])
     elif fault == "label":
         Image.fromarray(np.full((64, 64), 9, np.uint8)).save(mask)
+    elif fault == "16 bits":
+        cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint16))
     elif fault == "colours":
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(mask)
 
@@ -268,6 +313,7 @@ def spoil(root: Path, fault: str) -> None:
     ("fault", "workers", "sentence"),
     [
         ("empty split", 0, "val: has no images"),
+        ("16 bits", 0, "003.png: has 16 bits a channel; this version reads 8-bit images"),
         ("no mask", 0, "1 of 8 images have no mask; missing: 003.png"),
         ("mask size", 0, "003.png: the mask is 12x10 and its image"),
         ("truncated", 1, "003.png: is not an image that OpenCV can read, or is truncated"),

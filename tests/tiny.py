@@ -98,7 +98,7 @@ def trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer
         accelerator="cpu",
         default_root_dir=str(folder),
         callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(folder)],
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -20,7 +20,7 @@ class Pictures(pl.Callback):
         num_images: rows of a picture.
         class_names: for the legend.
         palette: one RGB colour a class; None for a default.
-        ignore_index: void, drawn grey.
+        ignore_index: void, drawn white in the truth.
     """
 
     def __init__(

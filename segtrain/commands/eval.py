@@ -21,12 +21,13 @@ def main(cfg: DictConfig) -> None:
         from segtrain import build, scoring
         from segtrain.config.problems import check_objects
 
-        check_objects(values, from_checkpoint=True)
+        plain = plain_config(cfg)
+        check_objects(values, plain=plain, from_checkpoint=True)
         path, split = Path(values["checkpoint"]), values["split"]
         folder = scoring.output_folder(path, split)
 
         data = build.build_data(values, test_split=split)
-        module = build.build_module(values, plain=plain_config(cfg), restore=True)
+        module = build.build_module(values, plain=plain, restore=True)
         scoring.restore(module, path)
         trainer = build.build_trainer(values, folder, callbacks=scoring.pictures(values), evaluation=True)
         trainer.test(module, datamodule=data, verbose=False)

@@ -23,14 +23,15 @@ def main(cfg: DictConfig) -> None:
         from segtrain.inference.files import find_images, predict_files
         from segtrain.scoring import restore
 
-        check_objects(values, from_checkpoint=True)
+        plain = plain_config(cfg)
+        check_objects(values, plain=plain, from_checkpoint=True, trains=False)
         jobs = find_images(
             Path(values["input"]),
             Path(values["output"]),
             overwrite=values["overwrite"],
             overlay=values["overlay"],
         )
-        module = build.build_module(values, plain=plain_config(cfg), restore=True)
+        module = build.build_module(values, plain=plain, restore=True)
         restore(module, Path(values["checkpoint"]))
         predict_files(
             module,

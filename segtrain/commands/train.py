@@ -19,11 +19,13 @@ def main(cfg: DictConfig) -> None:
         from segtrain import build, training
         from segtrain.config.problems import check_objects
 
-        check_objects(values, from_checkpoint=values["resume"] is not None, multirun=in_sweep())
         plain = plain_config(cfg)
+        check_objects(values, plain=plain, from_checkpoint=values["resume"] is not None, multirun=in_sweep())
         resumed = training.prepare_run(run, values, plain)
 
         data = build.build_data(values, start=resumed.start)
+        test = values["test"] and not in_sweep()
+        data.open_splits("train", "val", *(["test"] if test else []))  # a wrong folder ends here, not after training
         total_steps = build.schedule_length(values["trainer"], data.batches_per_epoch(1))
         module = build.build_module(
             values, plain=plain, total_steps=total_steps, restore=resumed.checkpoint is not None
@@ -34,7 +36,6 @@ def main(cfg: DictConfig) -> None:
         training.describe(run, values, module, trainer, total_steps)
 
         training.fit(trainer, module, data, resumed.checkpoint, run)
-        test = values["test"] and not in_sweep()
         training.finish(trainer, module, data, run, values, test=test)
 
 

@@ -66,17 +66,19 @@ def _compare(values: dict[str, Any], schema: type, path: str) -> list[str]:
                 names = [field.name for field in dataclasses.fields(type_)]
                 problems.append(f"{path}{key}: {value!r} is not a group of keys (has: {listed(names)})")
         elif type_ is not Any:
-            problems += _mistyped(f"{path}{key}", value, type_)
+            problems += _convert(values, key, type_, path)
     return problems
 
 
-def _mistyped(path: str, value: Any, type_: Any) -> list[str]:
-    """Let OmegaConf convert the value to the field's type, and word its refusal."""
+def _convert(values: dict[str, Any], key: str, type_: Any, path: str) -> list[str]:
+    """Let OmegaConf convert a value to the field's type (`ema=off` is false), in place, or word its refusal."""
     holder = dataclasses.make_dataclass("holder", [("value", type_, dataclasses.field(default="???"))])
     try:
-        OmegaConf.merge(OmegaConf.structured(holder), {"value": value})
+        merged = OmegaConf.merge(OmegaConf.structured(holder), {"value": values[key]})
     except OmegaConfBaseException as error:
-        return [f"{path}: {str(error).splitlines()[0]}"]
+        return [f"{path}{key}: {str(error).splitlines()[0]}"]
+    converted = OmegaConf.to_container(merged, enum_to_str=True)
+    values[key] = _as_dict(converted)["value"]
     return []
 
 

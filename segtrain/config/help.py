@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from segtrain.config.locate import config_dir
+from segtrain.config.locate import config_dir, user_dirs
 
 
 def has_config(command: str) -> bool:
@@ -19,7 +19,7 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
         summary: one line about it.
         arguments: the rest of the command line.
     """
-    folders = [Path(config_dir()), *_user_dirs(arguments)]
+    folders = [Path(config_dir()), *user_dirs(arguments)]
     root = folders[0] / f"{command}.yaml"
     lines = [
         f"segtrain {command}: {summary}",
@@ -43,11 +43,6 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
         f"segtrain {command} --hydra-help          Hydra's own flags",
     ]
     return "\n".join(lines)
-
-
-def _user_dirs(arguments: list[str]) -> list[Path]:
-    text = " ".join(arguments)
-    return [Path(found) for found in re.findall(r"(?:--config-dir|-cd)[= ](\S+)", text)]
 
 
 def _groups(folders: list[Path]) -> set[str]:

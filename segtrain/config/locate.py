@@ -1,5 +1,7 @@
 """Where the shipped configs are: in the wheel, or beside the package in a checkout."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -15,6 +17,13 @@ def config_dir() -> str:
         if (folder / "train.yaml").is_file():
             return str(folder)
     raise FileNotFoundError(f"no configs beside {PACKAGE}: the installation is broken, install segtrain again")
+
+
+def user_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that a command line names with --config-dir or -cd."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    return [Path(folder) for folder in parser.parse_known_args(arguments)[0].config_dir]
 
 
 def shadowed(user_dir: Path) -> list[str]:

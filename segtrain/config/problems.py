@@ -8,37 +8,91 @@ from segtrain.config.targets import target_problems
 from segtrain.config.trust import trust_problems
 
 
-def check_objects(cfg: dict[str, Any], *, from_checkpoint: bool = False, multirun: bool = False) -> None:
+def check_objects(
+    cfg: dict[str, Any],
+    *,
+    plain: dict[str, Any],
+    from_checkpoint: bool = False,
+    multirun: bool = False,
+    trains: bool = True,
+) -> None:
     """Raise every problem of a resolved config at once.
 
     Args:
         cfg: what `check_keys` returned.
+        plain: the same with its interpolations, as `plain_config` returns it.
         from_checkpoint: the config came out of a checkpoint, so its targets must be trusted.
         multirun: the config is one of a sweep's jobs.
+        trains: a Trainer will be built, so its devices must be there.
 
     Raises:
         UserError: with all problems.
     """
     if from_checkpoint:
         report(trust_problems(cfg, cfg["trust"]))
-    report(find_problems(cfg, multirun=multirun))
+    report(find_problems(cfg, plain=plain, multirun=multirun, trains=trains))
 
 
-def find_problems(cfg: dict[str, Any], *, multirun: bool = False) -> list[str]:
+def find_problems(
+    cfg: dict[str, Any], *, plain: dict[str, Any] | None = None, multirun: bool = False, trains: bool = True
+) -> list[str]:
     """Return all problems of a resolved config: targets and arguments, then rules between the parts."""
     return (
-        target_problems(cfg)
+        _absent_targets(cfg)
+        + target_problems(cfg)
+        + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
         + _value_problems(cfg)
-        + _device_problems(cfg["trainer"], multirun=multirun)
+        + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
     )
+
+
+def _absent_targets(cfg: dict[str, Any]) -> list[str]:
+    """Return a problem for every component without a `_target_`: a misspelt name inside a group makes one."""
+    needed = {name: cfg[name] for name in ("model", "loss", "optimizer", "trainer")}
+    needed |= {name: cfg[name] for name in ("scheduler", "logger") if cfg[name]}
+    needed |= {f"callbacks.{name}": node for name, node in (cfg["callbacks"] or {}).items() if node}
+    needed["dataset.source"] = (cfg["dataset"] or {}).get("source")
+    transforms = (cfg["augmentation"] or {}).get("transforms") or []
+    needed |= {f"augmentation.transforms[{index}]": node for index, node in enumerate(transforms)}
+    return [
+        f"{path}._target_: missing; name the class that is to be built"
+        for path, node in needed.items()
+        if not isinstance(node, dict) or "_target_" not in node
+    ]
+
+
+DATASET_KEYS = (
+    *("name", "root", "source", "num_classes", "ignore_index", "class_names", "palette", "in_channels"),
+    *("crop_size", "scale_limit", "vertical_flip", "rotate90"),
+)
+
+
+def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
+    """Return the keys of dataset and augmentation that nothing reads: a YAML's own key must be interpolated."""
+    text = repr(plain)
+    problems = []
+    for group, known in (("dataset", DATASET_KEYS), ("augmentation", ("crop_size", "transforms"))):
+        for key in cfg[group] or {}:
+            if key not in known and f"{group}.{key}}}" not in text and f"{group}.{key}," not in text:
+                hint = did_you_mean(str(key), known, prefix=f"{group}.")
+                problems.append(f"{group}.{key}: nothing reads this key.{hint} (known: {', '.join(known)})")
+    return problems
 
 
 def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     facts = ("num_classes", "ignore_index", "class_names", "in_channels", "source")
     problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in facts if dataset.get(fact) is None]
+    types = {"num_classes": int, "ignore_index": int, "in_channels": int, "class_names": list}
+    problems += [
+        f"dataset.{fact}: {dataset[fact]!r} is not {type_.__name__}"
+        for fact, type_ in {**types, "crop_size": int}.items()
+        if dataset.get(fact) is not None and (not isinstance(dataset[fact], type_) or dataset[fact] is True)
+    ]
     if problems:
         return problems
+    if dataset["num_classes"] < 2:
+        return [f"dataset.num_classes: {dataset['num_classes']}; a background is a class too, give 2 or more"]
     count, names, ignored = dataset["num_classes"], dataset["class_names"], dataset["ignore_index"]
     if len(names) != count:
         problems.append(f"dataset.class_names: {len(names)} names for dataset.num_classes={count}; give one a class")
@@ -71,6 +125,8 @@ def _value_problems(cfg: dict[str, Any]) -> list[str]:
     for key in ("batch_size", "eval_batch_size"):
         if cfg["loader"][key] < 1:
             problems.append(f"loader.{key}: {cfg['loader'][key]} is not a positive number of images")
+    if not 0 <= cfg["seed"] < 2**32:
+        problems.append(f"seed: {cfg['seed']} is not in 0 to 4294967295")
     workers = cfg["loader"]["num_workers"]
     if workers is not None and workers < 0:
         problems.append(f"loader.num_workers: {workers} is negative; give 0 or more, or null to choose by machine")
@@ -103,11 +159,13 @@ def _device_problems(trainer: dict[str, Any], *, multirun: bool) -> list[str]:
     if accelerator in ("gpu", "cuda") and not cuda and not (accelerator == "gpu" and mps):
         return [
             f"trainer.accelerator: {accelerator!r}, but torch sees no GPU on this machine; "
-            "use trainer=cpu or trainer=auto (`segtrain env` shows what torch sees)"
+            "use trainer=cpu or trainer=auto (trainer.accelerator=cpu on a checkpoint; `segtrain env` shows devices)"
         ]
     if accelerator == "mps" and not mps:
         return ["trainer.accelerator: 'mps', but this machine has no Apple GPU that torch can use; use trainer=cpu"]
     wanted = _device_count(devices)
+    if wanted == 0:
+        return [f"trainer.devices: {devices} asks for no device; give 1 or more"]
     on_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and cuda > 0)
     available = cuda if on_cuda else 1
     if wanted is not None and wanted > available and not (accelerator == "cpu" and strategy != "auto"):

@@ -166,4 +166,6 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, list)
     if origin is dict or annotation is dict:
         return isinstance(value, dict)
-    return True
+    # no scalar of a YAML is a Tensor, a Module or a Parameter
+    no_scalar = inspect.isclass(annotation) and annotation.__module__.split(".")[0] in ("torch", "numpy")
+    return not (no_scalar and isinstance(value, str | bool | int | float | None))

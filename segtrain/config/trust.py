@@ -1,7 +1,7 @@
 """Which objects a checkpoint's config may name: a checkpoint is data, and must not run code of its choice."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segtrain.config.targets import locate, walk_targets
@@ -12,8 +12,12 @@ TRUSTED_PREFIXES = (
     "torch.optim.",
     "torchvision.models.",
     "albumentations.",
-    "pytorch_lightning.",
     "timm.",
+    "pytorch_lightning.Trainer",
+    "pytorch_lightning.callbacks.EarlyStopping",
+    "pytorch_lightning.callbacks.LearningRateMonitor",
+    "pytorch_lightning.loggers.TensorBoardLogger",
+    "pytorch_lightning.loggers.CSVLogger",
 )
 
 
@@ -30,9 +34,19 @@ def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> 
         trusted_by_user: further packages, as in `trust=[mynet]`.
     """
     own = tuple(name.rstrip(".") + "." for name in trusted_by_user)
-    problems = []
+    problems = [
+        f"{path}: {text!r} is an interpolation inside an interpolation, which a checkpoint may not carry"
+        for path, text in _texts(cfg)
+        if "${" in text
+    ]
     for path, node in walk_targets(cfg):
         target = str(node["_target_"])
+        if path == "logger":
+            problems += [
+                f"logger.{key}: a checkpoint may not say where its log goes ({value!r})"
+                for key, value in node.items()
+                if isinstance(value, str) and (value.startswith(("/", "~")) or ".." in value)
+            ]
         if not target.startswith(TRUSTED_PREFIXES + own):
             package = target.split(".")[0]
             problems.append(
@@ -52,7 +66,7 @@ def trust_problems(cfg: dict[str, Any], trusted_by_user: Sequence[str] = ()) -> 
 
 def _is_component(found: Any) -> bool:
     """Say whether the object is a component class of a trusted package."""
-    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(TRUSTED_PREFIXES):
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith((*TRUSTED_PREFIXES, "pytorch_lightning.")):
         return False
     import albumentations as A
     import pytorch_lightning as pl
@@ -64,3 +78,15 @@ def _is_component(found: Any) -> bool:
 
     bases = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose)
     return issubclass(found, (*bases, pl.Trainer, pl.Callback, Logger))
+
+
+def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (path, text) of every string of a config."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _texts(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _texts(value, f"{path}[{index}]")
+    elif isinstance(node, str):
+        yield path, node

@@ -80,6 +80,15 @@ class SegmentationData(pl.LightningDataModule):
             )
         return self._samples[split]
 
+    def open_splits(self, *splits: str) -> None:
+        """List the files of these splits and read the first sample of each.
+
+        Raises:
+            DataError: naming the folder or file that is wrong.
+        """
+        for split in splits:
+            self.samples(split)[0, 0]
+
     def batches_per_epoch(self, world_size: int) -> int:
         """Return the training batches of an epoch on each of `world_size` devices.
 

@@ -25,10 +25,12 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if path.suffix.lower() in (".jpg", ".jpeg") and not _jpeg_is_whole(data):
         raise DataError(f"{path}: the JPEG is truncated; copy it again or leave it out")  # cv2 fills it with grey
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if data.size else None
     if image is None:
         raise DataError(f"{path}: is not an image that OpenCV can read, or is truncated; copy it again or leave it out")
+    if image.dtype != np.uint8:
+        raise DataError(f"{path}: has {image.dtype.itemsize * 8} bits a channel; this version reads 8-bit images")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -72,6 +74,10 @@ def check_sample(
     Raises:
         DataError: naming the file, the values and how many pixels have them.
     """
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise DataError(
+            f"{image_name}: an image is uint8 (H, W, channels), 0 to 255, and this is {image.dtype} {image.shape}"
+        )
     if mask.shape != image.shape[:2]:
         size, other = (f"{shape[1]}x{shape[0]}" for shape in (mask.shape, image.shape))
         raise DataError(f"{mask_name}: the mask is {size} and its image {image_name} is {other}; they must agree")

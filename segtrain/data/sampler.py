@@ -42,11 +42,11 @@ class EpochSampler(Sampler[Key]):
         self.world_size = world_size
         self.start_epoch, self.start_batch = start
         self.repeat = repeat
-        self.epoch = self.start_epoch
+        self.epoch = 0 if repeat else self.start_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration goes through."""
-        self.epoch = self.start_epoch if self.repeat else epoch
+        self.epoch = 0 if self.repeat else epoch
 
     def __len__(self) -> int:
         """Return the samples of a whole epoch on this rank."""
@@ -56,7 +56,7 @@ class EpochSampler(Sampler[Key]):
         epoch = self.epoch
         order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
         mine = order[self.rank :: self.world_size][: len(self)]
-        skip = self.start_batch * self.batch_size if epoch == self.start_epoch else 0
+        skip = self.start_batch * self.batch_size if epoch == self.start_epoch and not self.repeat else 0
         for index in mine[skip:]:
             yield epoch, int(index)
 

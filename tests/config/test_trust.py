@@ -66,7 +66,6 @@ def test_what_is_not_of_a_trusted_package_is_refused_with_the_remedy(target: str
         "segtrain.module",
         "segtrain.inference.files.Job",
         "segtrain.errors.UserError",
-        "pytorch_lightning.LightningDataModule",
     ],
 )
 def test_functions_modules_and_classes_that_are_no_component_are_refused(target: str) -> None:
@@ -167,5 +166,5 @@ def test_a_checkpoint_cannot_trust_itself(
 
     values = check_keys(compose_config(f"checkpoint={path}", name="eval"), EvalConfig)
     with pytest.raises(UserError, match=r"the checkpoint asks for 'mynet\.Net', which segtrain does not trust"):
-        check_objects(values, from_checkpoint=True)
+        check_objects(values, plain=values, from_checkpoint=True)
     assert not mynet.exists()
