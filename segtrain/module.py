@@ -1,5 +1,6 @@
 """The Lightning module: training and evaluation steps, what is logged, how the optimizer is wired."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from segtrain.inference.any_size import AnySize
 from segtrain.metrics.confusion import ConfusionMatrix
 from segtrain.metrics.scores import scores
 from segtrain.models.normalize import Normalize
+
+log = logging.getLogger("segtrain")
 
 
 class SegmentationModule(pl.LightningModule):
@@ -61,6 +64,7 @@ class SegmentationModule(pl.LightningModule):
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.config = config or {}
+        self.warned: set[str] = set()
         self.confusion = ConfusionMatrix(num_classes=len(class_names), ignore_index=ignore_index)
 
     def forward(self, image: Tensor) -> Any:
@@ -126,9 +130,20 @@ class SegmentationModule(pl.LightningModule):
         matrix = self.confusion.compute()
         self.confusion.reset()
         self.scored = matrix  # for the table and the confusion matrix file
+        self._warn_of_absent_classes(stage, matrix)
         values = {f"{stage}/{name}": value for name, value in scores(matrix, self.class_names).items()}
         # the matrix is already summed over the ranks
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+
+    def _warn_of_absent_classes(self, stage: str, matrix: Tensor) -> None:
+        """Say once which classes the masks of a split do not have: they are left out of the means."""
+        absent = [name for name, count in zip(self.class_names, matrix.sum(dim=1).tolist(), strict=True) if not count]
+        if absent and stage not in self.warned and self.global_rank == 0:
+            self.warned.add(stage)
+            log.warning(
+                f"{stage}: no mask has a pixel of {', '.join(absent)}, so the means leave them out; "
+                "are the masks class ids (not 0 and 255), and is dataset.ignore_index right?"
+            )
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None, "built for evaluation only"

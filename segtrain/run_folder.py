@@ -1,5 +1,6 @@
 """The run folder: made and checked before training, with all that is needed to repeat the run."""
 
+import fcntl
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -31,11 +32,12 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
     """Make the folder, write config.yaml and environment.json, and start train.log.
 
     Raises:
-        UserError: if it cannot be written, or a finished or running run is there already.
+        UserError: if it cannot be written, another run is there already, or a process is training there.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
         if resumed:
+            _hold(run / "config.yaml")
             count = len(list(run.glob("resumed-*.yaml"))) + 1
             command = " ".join(sys.argv[1:])
             header = f"# resumed with {command}\n"
@@ -46,9 +48,22 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
                     f"{run}: another run is here already; resume=... goes on with it, a new --rdzv-id starts anew"
                 )
             write_text(run / "config.yaml", HEADER + yaml.safe_dump(_rerunnable(config), sort_keys=False))
+            _hold(run / "config.yaml")
             write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
+    except BlockingIOError as error:
+        raise UserError(f"{run}: another process is training here; wait for its end or stop it") from error
     except OSError as error:
         raise UserError(f"paths.output: cannot write {run} ({error.strerror}); give paths.output=FOLDER") from error
+
+
+_HELD: list[IO[str]] = []  # until this process ends
+
+
+def _hold(path: Path) -> None:
+    """Lock a run's file, so that two processes do not write into one folder."""
+    file = path.open("a", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _HELD.append(file)
 
 
 def _rerunnable(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Does a resumed run end with the same weights and files as one that was never stopped?"""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -126,6 +127,16 @@ def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, segtrain: Run, tm
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoints' / 'previous.ckpt'}" in done.stdout
     assert_same_end(run, whole)
+
+
+def test_a_run_that_is_training_is_not_resumed(whole: Path, segtrain: Run, tmp_path: Path) -> None:
+    run = tmp_path / "busy"
+    shutil.copytree(whole, run)
+    with (run / "config.yaml").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = segtrain("train", f"resume={run}")
+    assert done.returncode == 1
+    assert "another process is training here" in done.stderr
 
 
 def test_a_moved_run_keeps_its_best_score(whole: Path, segtrain: Run, tmp_path: Path) -> None:
