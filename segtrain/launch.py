@@ -112,8 +112,8 @@ def _refuse_shadowing(arguments: list[str]) -> None:
 
 def _refuse_null_groups(arguments: list[str]) -> None:
     for argument in arguments:
-        group, _, option = argument.partition("=")
-        options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml")) if group else []
+        group, sign, option = argument.partition("=")
+        options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml")) if sign and group else []
         if option in ("null", "") and options and group not in ("experiment", "debug"):
             raise UserError(f"{group}={option}: a choice is needed here (available: {listed(options)})")
 

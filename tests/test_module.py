@@ -175,3 +175,18 @@ def test_dropout_is_off_when_scoring() -> None:
     module = tiny_module(TinyNet()).eval()
     image = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
     assert torch.equal(module.predict_logits(image), module.predict_logits(image))
+
+
+def test_a_class_that_no_mask_has_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class NoneBright(TinySamples):
+        def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+            sample = super().__getitem__(key)
+            sample["mask"] = np.where(sample["mask"] == 2, VOID, sample["mask"])
+            return sample
+
+    module = tiny_module(Brightness())
+    for _ in range(2):
+        trainer(tmp_path).validate(module, evaluation_loader(NoneBright(3)), verbose=False)
+    warnings = [record.getMessage() for record in caplog.records if record.name == "segtrain"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("val: no mask has a pixel of bright, so the means leave them out")

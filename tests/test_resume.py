@@ -49,7 +49,7 @@ def assert_same_end(run: Path, whole: Path) -> None:
         assert all(torch.equal(state[name], other[name]) for name in state)
     assert theirs["lr_schedulers"][0]["last_epoch"] == ours["lr_schedulers"][0]["last_epoch"]
     best, other_best = (
-        next(v["best_model_score"] for k, v in c["callbacks"].items() if k.startswith("ModelCheckpoint"))
+        next(v["best_model_score"] for k, v in c["callbacks"].items() if k.startswith("KeepBest"))
         for c in (theirs, ours)
     )
     assert best == other_best

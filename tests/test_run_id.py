@@ -61,7 +61,8 @@ def test_torchrun_without_an_id_is_refused_with_the_remedy() -> None:
         ({}, 0),
         ({"LOCAL_RANK": "1"}, 1),
         ({"RANK": "5", "LOCAL_RANK": "1"}, 5),
-        ({"SLURM_PROCID": "7", "LOCAL_RANK": "3"}, 7),
+        ({"SLURM_PROCID": "7"}, 7),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, 1),  # started by Lightning inside one task of SLURM's
     ],
 )
 def test_the_rank_is_known_before_the_trainer_exists(environment: dict[str, str], expected: int) -> None:
