@@ -5,9 +5,6 @@ import sys
 import warnings
 from pathlib import Path
 
-from rich.console import Console
-from rich.logging import RichHandler
-
 from segtrain.run_id import global_rank
 
 log = logging.getLogger("segtrain")
@@ -38,9 +35,7 @@ def start_logging(path: Path | None) -> None:
         root.removeHandler(handler)
         handler.close()
     rank = global_rank()
-    terminal: logging.Handler = logging.StreamHandler(sys.stdout)
-    if Console().is_terminal:
-        terminal = RichHandler(show_path=False, show_level=False, show_time=False)
+    terminal = logging.StreamHandler(sys.stdout)
     terminal.setLevel(logging.INFO if rank == 0 else logging.ERROR)
     terminal.addFilter(lambda record: record.name.startswith("segtrain") or record.levelno >= logging.WARNING)
     root.addHandler(terminal)

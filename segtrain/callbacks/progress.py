@@ -49,10 +49,10 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.bar is None or batch_idx % self.every_n_steps:
+        if self.bar is None:
             return
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor):
+        if isinstance(loss, Tensor) and batch_idx % self.every_n_steps == 0:
             self.loss = f"loss {loss.item():.3f}"
         done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
         epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
