@@ -1,32 +1,26 @@
-"""Start a Hydra command: run id, quoting of paths, configs out of checkpoints, and errors as sentences."""
+"""Start a Hydra command: its run id, the config out of a checkpoint, and its errors as sentences."""
 
 import dataclasses
 import errno
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.config.locate import config_dir, shadowed, user_dirs
+from segtrain.config.quoting import quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
-from segtrain.config.suggest import did_you_mean, listed
+from segtrain.config.suggest import listed
+from segtrain.config.wording import raised_by_hydra, reword
 from segtrain.errors import UserError, fail, message_of
 from segtrain.jobs import finish_sweep
 from segtrain.run_id import ensure_run_id
 
-PATH_KEYS = ("root", "output", "input", "checkpoint", "resume", "weights", "file")
 CHECKPOINT_COMMANDS = {"eval": "checkpoint", "predict": "checkpoint", "train": "resume"}
 
 
@@ -63,7 +57,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             fail(f"the disk is full: {error.filename or error}; free some space or give paths.output=FOLDER elsewhere")
-        if not _raised_by_hydra(error):
+        if not raised_by_hydra(error):
             raise
         fail(f"paths.output: cannot write {error.filename!r} ({error.strerror}); give paths.output=FOLDER")
     except KeyboardInterrupt:
@@ -73,30 +67,6 @@ def launch(main: Callable[[], Any], command: str) -> None:
             raise
     if failed:
         sys.exit(1)
-
-
-def quote_paths(arguments: list[str]) -> list[str]:
-    """Quote the values of overrides that are paths: Hydra's grammar refuses `= , ( [ ~ # &`, spaces and accents."""
-    sweep = "-m" in arguments or "--multirun" in arguments  # there a comma separates values
-    return [_quote(argument, sweep=sweep) for argument in arguments]
-
-
-def _quote(argument: str, *, sweep: bool) -> str:
-    key, sign, value = argument.partition("=")
-    if (
-        not sign
-        or argument.startswith("-")
-        or not value
-        or value[0] in "'\"$"
-        or re.fullmatch(r"[\w./:+-]*", value, re.A)
-    ):
-        return argument
-    is_path = os.path.exists(os.path.expanduser(value))
-    named = key.rsplit(".", 1)[-1] in PATH_KEYS and not (sweep and "," in value) and not value.startswith("[")
-    if not (is_path or named):
-        return argument
-    escaped = os.path.expanduser(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
 
 
 def _refuse_shadowing(arguments: list[str]) -> None:
@@ -122,7 +92,7 @@ def _override(arguments: list[str], key: str) -> str | None:
     values = [text.split("=", 1)[1] for text in arguments if text.startswith((f"{key}=", f"++{key}=", f"+{key}="))]
     if not values or values[-1] in ("null", ""):
         return None
-    return values[-1].strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
+    return unquote(values[-1])
 
 
 def _compose_from_checkpoint(command: str, key: str) -> None:
@@ -153,43 +123,3 @@ def _compose_from_checkpoint(command: str, key: str) -> None:
 def store_run_config(config: dict[str, Any]) -> None:
     """Make a plain config available to the `defaults` lists as `run_config`."""
     ConfigStore.instance().store(name="run_config", node=config)
-
-
-def reword(error: BaseException, cause: BaseException | None) -> str:
-    """Say in one sentence what Hydra refused, with the nearest right spelling."""
-    if isinstance(error, MissingConfigException):
-        missing = str(error.missing_cfg_file or "")
-        group, _, option = missing.rpartition("/")
-        options = [str(name) for name in error.options or []]
-        if group:
-            return f"{group}={option}: no such option.{did_you_mean(option, options)} (available: {listed(options)})"
-        return str(error).splitlines()[0]
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value; put a value with special characters in '\"...\"'"
-    key = re.search(r"Could not override '(\S+?)'", str(error))
-    if key and "/" in key[1]:
-        root = Path(config_dir())
-        groups = sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("*.yaml")} - {"."})
-        if key[1] not in groups:
-            return f"{key[1]}: no such group.{did_you_mean(key[1], groups)} (there are: {listed(groups)})"
-    if isinstance(error, ConfigCompositionException) and key and isinstance(cause, OmegaConfBaseException):
-        name = key[1].split("@")[0]
-        if cause.parent_node is not None:
-            accepted = [str(k) for k in cause.parent_node]
-            parent, _, last = name.rpartition(".")
-            prefix = f"{parent}." if parent else ""
-            hint = did_you_mean(last, accepted, prefix)
-            return f"{name}: no such key.{hint} (there: {listed(accepted)}; ++{name}=... adds an argument)"
-        return f"{name}: {str(cause).splitlines()[0]}"
-    if key:
-        return (
-            f"{key[1]}: no group of this name can be chosen here; a command that starts from a checkpoint keeps its "
-            "parts and takes values only, such as trainer.accelerator=cpu or trainer.devices=1"
-        )
-    return " ".join(line.strip() for line in str(error).splitlines()[:2])
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "hydra" in Path(frame.filename).parts or "logging" in frame.filename]
-    return bool(ours) and not any("segtrain/commands" in f.filename for f in frames[frames.index(ours[0]) :])

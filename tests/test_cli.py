@@ -12,7 +12,7 @@ from conftest import ROOT, Run
 
 from segtrain import __version__
 from segtrain.cli import commands
-from segtrain.launch import quote_paths
+from segtrain.config.quoting import quote_paths
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "albumentations", "torchmetrics", "cv2", "numpy", "hydra", "rich")
 

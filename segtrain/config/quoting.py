@@ -1,0 +1,36 @@
+"""Quote paths on the command line: Hydra's grammar refuses `= , ( [ ~ # &`, spaces and accents."""
+
+import os
+import re
+from collections.abc import Sequence
+
+PATH_KEYS = ("root", "output", "input", "checkpoint", "resume", "weights", "file")
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Quote the values of overrides that are paths: existing ones, and those of keys that name one."""
+    sweep = "-m" in arguments or "--multirun" in arguments  # there a comma separates values
+    return [_quote(argument, sweep=sweep) for argument in arguments]
+
+
+def _quote(argument: str, *, sweep: bool) -> str:
+    key, sign, value = argument.partition("=")
+    if (
+        not sign
+        or argument.startswith("-")
+        or not value
+        or value[0] in "'\"$"
+        or re.fullmatch(r"[\w./:+-]*", value, re.A)
+    ):
+        return argument
+    is_path = os.path.exists(os.path.expanduser(value))
+    named = key.rsplit(".", 1)[-1] in PATH_KEYS and not (sweep and "," in value) and not value.startswith("[")
+    if not (is_path or named):
+        return argument
+    escaped = os.path.expanduser(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def unquote(value: str) -> str:
+    """Return what `quote_paths` quoted."""
+    return value.strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
