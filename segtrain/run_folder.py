@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from segtrain import __version__
 from segtrain.errors import UserError
@@ -41,13 +41,13 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
             count = len(list(run.glob("resumed-*.yaml"))) + 1
             command = " ".join(sys.argv[1:])
             header = f"# resumed with {command}\n"
-            write_text(run / f"resumed-{count}.yaml", header + yaml.safe_dump(_rerunnable(config), sort_keys=False))
+            write_text(run / f"resumed-{count}.yaml", header + _rerunnable(config))
         else:
             if (run / "config.yaml").exists():
                 raise UserError(
                     f"{run}: another run is here already; resume=... goes on with it, a new --rdzv-id starts anew"
                 )
-            write_text(run / "config.yaml", HEADER + yaml.safe_dump(_rerunnable(config), sort_keys=False))
+            write_text(run / "config.yaml", HEADER + _rerunnable(config))
             _hold(run / "config.yaml")
             write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
     except BlockingIOError as error:
@@ -66,8 +66,8 @@ def _hold(path: Path) -> None:
     _HELD.append(file)
 
 
-def _rerunnable(config: dict[str, Any]) -> dict[str, Any]:
-    return {"defaults": [{"hydra": "default"}, "_self_"], **config}
+def _rerunnable(config: dict[str, Any]) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create({"defaults": [{"hydra": "default"}, "_self_"], **config}))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import BANDS, Run, only_run, run_segtrain, write_bands
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, jaccard_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -231,7 +231,7 @@ def test_tensorboard_has_curves_pictures_and_hyperparameters(trained: tuple[Path
 
 def test_the_config_of_a_run_repeats_it(trained: tuple[Path, object], tmp_path: Path) -> None:
     run, _ = trained
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = OmegaConf.load(run / "config.yaml")
     assert config["dataset"]["num_classes"] == 3
     done = run_segtrain("train", "--config-dir", str(run), "--config-name", "config", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
