@@ -89,6 +89,8 @@ def verify(path: Path) -> None:
             comment = archive.comment
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # a changed bit in its directory
         raise UserError(f"checkpoint: {path} is no checkpoint, or is truncated ({error})") from error
+    except OSError as error:
+        raise UserError(f"checkpoint: {path} cannot be read ({error.strerror})") from error
     if not comment.startswith(_COMMENT):
         raise UserError(f"checkpoint: {path} was not written by segtrain; give a .ckpt of a run")
     size = path.stat().st_size - len(comment) - _END_OF_ARCHIVE.size

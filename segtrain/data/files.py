@@ -55,7 +55,7 @@ def read_mask(path: Path) -> NDArray[np.integer]:
             return np.array(image, dtype=np.uint8 if image.mode in ("P", "L", "1") else np.int32)
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: the mask cannot be read ({reason}); copy it again or leave it out") from error
 
