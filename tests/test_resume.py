@@ -100,9 +100,17 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     root = write_bands(tmp_path / "bands")
     command = [sys.executable, "-m", "segtrain", "train", *OVERRIDES, f"dataset.root={root}", "trainer.max_epochs=500"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts its background jobs with the signal ignored, and they hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("outputs/runs/*/checkpoints/last.ckpt")):
             assert time.monotonic() < deadline
@@ -110,6 +118,8 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     run = only_run(tmp_path)
     assert process.returncode != 0
     assert f"go on with: segtrain train resume={run}" in out, err
