@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
-from segtrain.checkpoint import AtomicCheckpointIO
+from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.datamodule import SegmentationData
@@ -27,9 +28,12 @@ from segtrain.errors import UserError
 from segtrain.hardware import choose_precision
 from segtrain.inference.any_size import AnySize
 from segtrain.logs import adopt_library_loggers
+from segtrain.models.encoders.encoder import Encoder
 from segtrain.models.normalize import Normalize
+from segtrain.models.norms import change_norms
 from segtrain.module import SegmentationModule
 from segtrain.optim import parameter_groups
+from segtrain.sync_norms import SyncNorms
 
 Config = dict[str, Any]
 
@@ -43,7 +47,10 @@ def _build(path: str, node: Any, **arguments: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from error
         if isinstance(cause, (ValueError, MisconfigurationException)):
-            raise UserError(f"{path}: {cause}") from error
+            inner = re.search(r"full_key: (\S+)", str(error))  # the component inside this one that refused
+            where = f"{path}.{inner[1]}" if inner else path
+            names_argument = re.match(r"[a-z_]+: ", str(cause)) is not None
+            raise UserError(f"{where}{'.' if names_argument else ': '}{cause}") from error
         raise
 
 
@@ -73,13 +80,53 @@ def build_model(cfg: Config, *, restore: bool = False) -> nn.Module:
     return model
 
 
+WEIGHT_KEYS = ("weights", "weights_backbone", "encoder_weights", "pretrained")  # torchvision's, SMP's and timm's too
+
+
 def _without_weights(node: Any) -> Any:
     if isinstance(node, dict):
         return {
-            key: None if key == "weights" and isinstance(value, str | bool) else _without_weights(value)
+            key: None if key in WEIGHT_KEYS and isinstance(value, str | bool) else _without_weights(value)
             for key, value in node.items()
         }
     return node
+
+
+def _normalize(model: nn.Module, dataset: Config) -> Normalize:
+    """Return the input's normalisation: the data set's own where it says one, else that of the model's weights."""
+    channels = dataset["in_channels"]
+    encoder = getattr(model, "encoder", model)
+    values = []
+    for name in ("mean", "std"):
+        own = dataset.get(name)
+        if own is not None and len(own) != channels:
+            raise UserError(f"dataset.{name}: {len(own)} values for dataset.in_channels={channels}; give one a channel")
+        values.append(own or getattr(model, name, getattr(encoder, name, (0.5,) * channels)))
+    return Normalize(*values)
+
+
+def _adapt(model: nn.Module, cfg: Config) -> None:
+    """Apply the settings that hold for any network: its norms, frozen stages, and the crop that it needs."""
+    crop, needed = cfg["dataset"].get("crop_size"), getattr(model, "min_size", 0)
+    if crop is not None and crop < needed:
+        raise UserError(
+            f"dataset.crop_size: {crop} pixels are fewer than the {needed} that {type(model).__name__} needs for its "
+            f"pyramid; give {needed} or more, or a smaller model.output_stride"
+        )
+    try:
+        change_norms(model, cfg["norm"])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if cfg["frozen_stages"]:
+        encoder = getattr(model, "encoder", None)
+        if not isinstance(encoder, Encoder):
+            raise UserError(
+                f"frozen_stages: {type(model).__name__} has no encoder of segtrain's, whose stages are known; give 0"
+            )
+        try:
+            encoder.freeze(cfg["frozen_stages"])
+        except ValueError as error:
+            raise UserError(f"frozen_stages: {error}") from error
 
 
 def build_module(
@@ -95,14 +142,14 @@ def build_module(
     """
     dataset = cfg["dataset"]
     model = build_model(cfg, restore=restore)
+    _adapt(model, cfg)
     if cfg["perf"]["channels_last"]:
         model = model.to(memory_format=torch.channels_last)
     encoder = getattr(model, "encoder", model)
-    half = (0.5,) * dataset["in_channels"]
     module = SegmentationModule(
         model,
         loss=_build("loss", cfg["loss"]),
-        normalize=Normalize(getattr(encoder, "mean", half), getattr(encoder, "std", half)),
+        normalize=_normalize(model, dataset),
         any_size=AnySize(stride=max(getattr(encoder, "strides", (32,))), **cfg["inference"]),
         class_names=dataset["class_names"],
         ignore_index=dataset["ignore_index"],
@@ -216,7 +263,7 @@ def build_trainer(
         default_root_dir=str(folder),
         callbacks=callbacks,
         logger=logger or False,
-        plugins=[AtomicCheckpointIO(folder / "checkpoints")],
+        plugins=[AtomicCheckpointIO(folder / "checkpoints"), *([SyncNorms()] if node.get("sync_batchnorm") else [])],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,
         enable_progress_bar=False,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import CheckpointIO
 from torch import nn
 
 from segtrain.errors import UserError
@@ -185,25 +184,3 @@ def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str
             f"checkpoint: {path} was trained with dataset.num_classes={then} and another model than this; {detail}"
         )
     module.load_state_dict(weights)
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's door to `write_checkpoint` and `read_checkpoint`.
-
-    Args:
-        folder: the only one in which files are removed, whatever a checkpoint's callback states say.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        write_checkpoint(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(Path(path), map_location=map_location or "cpu")
-
-    def remove_checkpoint(self, path: Any) -> None:
-        if Path(path).resolve().parent != self.folder:
-            raise UserError(f"checkpoint: {path} is not in {self.folder} and is not removed")
-        Path(path).unlink(missing_ok=True)

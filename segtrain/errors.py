@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -24,7 +26,29 @@ def message_of(error: BaseException) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another library says, or its name if it says nothing."""
+    return (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0]
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Print a sentence and end the process."""
     print(f"segtrain: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+@contextmanager
+def requirement(package: str, install: str) -> Iterator[None]:
+    """Turn the ImportError of an optional package into a sentence with its install line.
+
+    Args:
+        package: what is imported inside the `with`.
+        install: as pip takes it, such as "timm>=1.0.15,<2".
+
+    Raises:
+        ValueError: if the package, or one that it needs, is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{package} is not installed or does not import ({error}); pip install '{install}'") from error

@@ -24,9 +24,10 @@ def parameter_groups(
     if encoder_lr_factor != 1 and lr is None:
         raise ValueError("encoder_lr_factor: set optimizer.lr too; the factor is relative to it")
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    of_encoder = {id(p) for p in model.encoder.parameters()} if encoder_lr_factor != 1 else set()  # type: ignore[union-attr]
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            encoder = encoder_lr_factor != 1 and name.startswith("encoder.")
+            encoder = id(parameter) in of_encoder
             decay = decay_norm_and_bias or parameter.ndim > 1
             groups.setdefault((encoder, decay), []).append(parameter)
     result = []

@@ -12,7 +12,11 @@ from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
 from segtrain.data.datamodule import SegmentationData
+from segtrain.errors import UserError
 from segtrain.hardware import set_backends
+from segtrain.models.encoders.pretrained import spread
+from segtrain.models.normalize import Normalize
+from segtrain.models.weights import fit_weights, read_weights
 from segtrain.module import SegmentationModule
 from segtrain.run_folder import prepare, write_metrics
 from segtrain.run_id import global_rank
@@ -49,6 +53,34 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
     return resumed
 
 
+def start_from(module: SegmentationModule, path: str, *, in_channels: int, own_statistics: bool = False) -> None:
+    """Fill what fits of the network from a file, and say what did not.
+
+    A run's checkpoint and torchvision's files bring the mean and deviation of the images too.
+
+    Args:
+        module: whose network is filled.
+        path: a .ckpt, .pth, .pt, .bin or .safetensors file.
+        in_channels: channels of the image.
+        own_statistics: the data set says its own mean and deviation, which stay.
+
+    Raises:
+        UserError: if the file cannot be read or nothing of it fits.
+    """
+    try:
+        file = read_weights(Path(path).expanduser())
+        translate = getattr(module.model, "translate", None)  # of other libraries' files
+        tensors, statistics = translate(file) if callable(translate) else file
+        fit = fit_weights(module.model, tensors)
+    except ValueError as error:
+        raise UserError(f"init_from: {str(error).removeprefix('weights: ').removeprefix('checkpoint: ')}") from error
+    if statistics is not None and not own_statistics:
+        module.normalize = Normalize(*(spread(values, in_channels) for values in statistics))
+    log.info(f"starting from {path}: {fit.sentence()}")
+    if len(fit.loaded) < fit.total / 2:
+        log.warning(f"less than half of the network comes from {path}; is it the same network?")
+
+
 def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Trainer, total_steps: int) -> None:
     """Say what is about to be trained, on what, and where it goes."""
     dataset = cfg["dataset"]
@@ -56,6 +88,8 @@ def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Tra
         return
     size = dataset.get("crop_size") or 256
     log.info(describe_model(module.model, in_channels=dataset["in_channels"], size=size))
+    mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in module.normalize.buffers())
+    log.info(f"images of 0 to 1 are normalised by mean {mean}, deviation {std}")
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     log.info(
         f"{device}, {trainer.precision}, {total_steps} steps of {cfg['loader']['batch_size']} images, run folder {run}"

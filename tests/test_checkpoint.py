@@ -17,7 +17,6 @@ from segtrain.checkpoint import (
     FORMAT,
     LAST,
     PREVIOUS,
-    AtomicCheckpointIO,
     load_weights,
     position,
     read_checkpoint,
@@ -25,6 +24,7 @@ from segtrain.checkpoint import (
     verify,
     write_checkpoint,
 )
+from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.errors import UserError
 
 

@@ -61,7 +61,7 @@ def test_version_answers_in_time(segtrain: Run) -> None:
 def test_help_names_every_command(segtrain: Run) -> None:
     done = segtrain("--help")
     assert done.returncode == 0
-    assert set(commands()) == {"env", "eval", "predict", "train"}
+    assert set(commands()) == {"env", "eval", "models", "predict", "train"}
     for command, line in commands().items():
         assert f"  {command:<10}{line}" in done.stdout
 
@@ -84,7 +84,7 @@ def test_the_config_can_be_printed(segtrain: Run) -> None:
     ("arguments", "sentence"),
     [
         (["trane"], "segtrain trane: no such command. Did you mean train?"),
-        (["train", "model=unt"], "model=unt: no such option. Did you mean unet? (available: deeplabv3plus, unet)"),
+        (["train", "model=unt"], "model=unt: no such option. Did you mean unet? (available: deeplabv3, deeplabv3plus,"),
         (["train", "modle=unet"], "modle: no such key. Did you mean model?"),
         (["train", "optimizer.lrr=1"], "optimizer.lrr: no such key. Did you mean optimizer.lr?"),
         (["train", "dataset.root=1"], "dataset.root: no such key"),

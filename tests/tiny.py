@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from segtrain.checkpoint import AtomicCheckpointIO
+from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.data.sampler import EpochSampler
 from segtrain.data.samples import Key, collate
 from segtrain.inference.any_size import AnySize

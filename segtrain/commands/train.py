@@ -30,6 +30,13 @@ def main(cfg: DictConfig) -> None:
         module = build.build_module(
             values, plain=plain, total_steps=total_steps, restore=resumed.checkpoint is not None
         )
+        if values["init_from"] is not None and resumed.checkpoint is None:
+            training.start_from(
+                module,
+                values["init_from"],
+                in_channels=values["dataset"]["in_channels"],
+                own_statistics=values["dataset"].get("mean") is not None,
+            )
         logger = build.build_logger(values, run, purge_step=resumed.step)
         callbacks = build.build_callbacks(values, run)
         trainer = build.build_trainer(values, run, callbacks=callbacks, logger=logger)

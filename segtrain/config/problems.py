@@ -43,6 +43,7 @@ def find_problems(
         + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
         + _value_problems(cfg)
+        + _frozen_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
     )
 
@@ -64,7 +65,7 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
 
 DATASET_KEYS = (
     *("name", "root", "source", "num_classes", "ignore_index", "class_names", "palette", "in_channels"),
-    *("crop_size", "scale_limit", "vertical_flip", "rotate90"),
+    *("crop_size", "scale_limit", "vertical_flip", "rotate90", "mean", "std"),
 )
 
 
@@ -136,6 +137,24 @@ def _value_problems(cfg: dict[str, Any]) -> list[str]:
     if isinstance(policy, dict):
         problems += _monitor_problems(policy["monitor"], cfg["dataset"].get("class_names") or [])
     return problems
+
+
+def _frozen_problems(cfg: dict[str, Any]) -> list[str]:
+    """Refuse to freeze what nothing has trained."""
+    model = cfg["model"] if isinstance(cfg["model"], dict) else {}
+    encoder = model["encoder"] if isinstance(model.get("encoder"), dict) else {}
+    trained = cfg.get("init_from") or cfg.get("resume") or isinstance(cfg.get("checkpoint"), str)
+    weights = [node.get("weights") for node in (model, encoder)]
+    own = str(model.get("_target_", "")).startswith("segtrain.")  # a user's network may load weights by itself
+    if trained or any(weights) or not own or not encoder:
+        return []
+    settings = {"norm": cfg["norm"] == "frozen", "frozen_stages": cfg["frozen_stages"] != 0}
+    return [
+        f"{key}: {cfg[key]} keeps the encoder as it is, and nothing has trained it; give model.encoder.weights or "
+        "init_from"
+        for key, frozen in settings.items()
+        if frozen
+    ]
 
 
 def _monitor_problems(monitor: str, class_names: list[str]) -> list[str]:

@@ -25,6 +25,14 @@ class Split(Enum):
     test = "test"
 
 
+class Norm(Enum):
+    """What becomes of the network's batch norms."""
+
+    batch = "batch"
+    group = "group"
+    frozen = "frozen"
+
+
 class Mode(Enum):
     """Which direction of the monitored score is better."""
 
@@ -91,6 +99,8 @@ class ModelConfig:
     seed: int
     deterministic: Deterministic
     compile: bool
+    norm: Norm
+    frozen_stages: int
     ema: bool
     ema_decay: float
     test: bool
@@ -116,6 +126,7 @@ class TrainConfig(ModelConfig):
     """Root of configs/train.yaml; the comments there say what each key does."""
 
     checkpoint: CheckpointPolicy
+    init_from: str | None
     resume: str | None
 
 

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from segtrain.config.suggest import did_you_mean, listed
@@ -163,9 +163,11 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation is str:
         return isinstance(value, str)
     if origin in (list, tuple, Sequence) or annotation in (list, tuple, Sequence):
-        return isinstance(value, list)
-    if origin is dict or annotation is dict:
-        return isinstance(value, dict)
+        items = [arg for arg in typing.get_args(annotation) if arg is not ...]
+        return isinstance(value, list) and (len(items) != 1 or all(_fits(item, items[0]) for item in value))
+    if origin in (dict, Mapping) or annotation in (dict, Mapping):
+        items = list(typing.get_args(annotation))
+        return isinstance(value, dict) and (not items or all(_fits(item, items[1]) for item in value.values()))
     # no scalar of a YAML is a Tensor, a Module or a Parameter
     no_scalar = inspect.isclass(annotation) and annotation.__module__.split(".")[0] in ("torch", "numpy")
     return not (no_scalar and isinstance(value, str | bool | int | float | None))

@@ -44,39 +44,39 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(conv_norm_relu(in_channels, out_channels), conv_norm_relu(out_channels, out_channels))
 
 
-class PooledContext(nn.Module):
-    """Average pooling to one pixel, 1x1 convolution, norm, ReLU, and back to the input's size.
+class PooledBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm for pooled features, of which one image may have a single pixel.
 
-    Batch norm has one value a channel and image here, which is no statistic for a batch of one: such a batch is
-    normalised by the running statistics, in training too.
+    One value a channel is no statistic: such a batch is normalised by the running statistics, in training too.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.conv(x.mean(dim=(2, 3), keepdim=True))  # (N, C, 1, 1)
-        if self.training and pooled.shape[0] == 1:
-            norm = self.norm
-            pooled = F.batch_norm(
-                pooled,
-                norm.running_mean,
-                norm.running_var,
-                norm.weight,
-                norm.bias,
-                training=False,
-                eps=norm.eps,
-            )
-        else:
-            pooled = self.norm(pooled)
-        return F.relu(pooled).expand(-1, -1, x.shape[2], x.shape[3])
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
 
 
-def initialise(module: nn.Module) -> None:
-    """Give a decoder's convolutions Kaiming's normal weights (He et al., 2015), as torchvision's ResNet."""
-    for layer in module.modules():
+class FCNHead(nn.Sequential):
+    """3x3 convolution to a quarter of the channels, norm, ReLU, dropout, 1x1 convolution to the classes.
+
+    The head of FCN on a dilated ResNet and of auxiliary losses (Zhao et al., 2017, arXiv:1612.01105, section 3.3);
+    layers and names are torchvision's.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.1) -> None:
+        inner = max(in_channels // 4, 1)
+        super().__init__(
+            *conv_norm_relu(in_channels, inner), nn.Dropout(dropout), nn.Conv2d(inner, num_classes, kernel_size=1)
+        )
+
+
+def initialise(*modules: nn.Module) -> None:
+    """Give a decoder's convolutions Kaiming's normal weights (He et al., 2015), as torchvision's ResNet.
+
+    Not the last one, which gives the logits: the fewer the classes, the larger these weights, and the first loss would
+    be far above that of a uniform guess.
+    """
+    for layer in [layer for module in modules for layer in module.modules()]:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
@@ -86,3 +86,11 @@ def initialise(module: nn.Module) -> None:
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """Resize bilinearly to the height and width of another tensor."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def fit(x: Tensor, like: Tensor) -> Tensor:
+    """Cut or pad with zeros, at the right and bottom, to the height and width of another tensor.
+
+    Doubling what was halved gives one pixel more where an encoder rounds odd sizes up, one less where it rounds down.
+    """
+    return F.pad(x, (0, like.shape[-1] - x.shape[-1], 0, like.shape[-2] - x.shape[-2]))

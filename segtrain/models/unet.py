@@ -1,24 +1,28 @@
 """U-Net (Ronneberger et al., 2015, arXiv:1505.04597): a decoder that meets the encoder at every resolution.
 
 Deviations: padded convolutions (the paper crops the skips instead), batch norm, and on an encoder whose finest
-feature has a stride above 1 a last stage without a skip, as is common with ResNets.
+feature has a stride above 1 the last stages have no skip, as is common with ResNets.
+
+segmentation_models_pytorch's Unet with `decoder_interpolation="bilinear"` has the same decoder as
+`upsampling="bilinear"`; its classifier is a 3x3 convolution where the paper's is 1x1.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.encoders.encoder import Encoder
+from segtrain.models.auxiliary import AuxiliaryHeads
+from segtrain.models.encoders.encoder import Encoder, named_stages, stage_names
 from segtrain.models.encoders.unet import UNetEncoder
-from segtrain.models.layers import double_conv, initialise
+from segtrain.models.layers import double_conv, fit, initialise, resize
+from segtrain.models.network import SegmentationNetwork
 
 UPSAMPLINGS = ("transposed", "bilinear")
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """The paper's network, or its decoder on another encoder.
 
     Args:
@@ -27,6 +31,8 @@ class UNet(nn.Module):
         decoder_channels: of each decoder stage, coarsest first; None mirrors the paper's encoder, and is
             256, 128, 64, 32, 16 on others.
         upsampling: "transposed" 2x2 convolutions that also set the channels (the paper), or "bilinear".
+        aux: {feature: weight} of auxiliary losses: stage1, ... are the encoder's features, finest first, and decoder1,
+            ... the decoder's, coarsest first (deep supervision: Lee et al., 2015, arXiv:1409.5185).
 
     Raises:
         ValueError: if `decoder_channels` has another length than the decoder, or the encoder is dilated.
@@ -39,22 +45,21 @@ class UNet(nn.Module):
         encoder: Encoder | None = None,
         decoder_channels: Sequence[int] | None = None,
         upsampling: str = "transposed",
+        aux: Mapping[str, float | None] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = UNetEncoder() if encoder is None else encoder
         strides, channels = self.encoder.strides, self.encoder.channels
         if upsampling not in UPSAMPLINGS:
             raise ValueError(f"upsampling: {upsampling!r} is not one of {', '.join(UPSAMPLINGS)}")
-        if strides[0] > 2:
-            raise ValueError(f"encoder: U-Net needs a feature at stride 1 or 2; this encoder's finest is {strides[0]}")
+        if strides[0] not in (1, 2, 4, 8):
+            raise ValueError(f"encoder: U-Net needs a feature at stride 1 to 8; this encoder's finest is {strides[0]}")
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
             raise ValueError(f"encoder: U-Net needs strides that double, not {strides}; use output_stride 32")
-        skips = [*reversed(channels[:-1])]
-        if strides[0] == 2:
-            skips.append(0)  # back to full resolution without a skip
+        # back to full resolution without a skip
+        skips = [*reversed(channels[:-1]), *[0] * (strides[0].bit_length() - 1)]
         if decoder_channels is None:
-            own = isinstance(self.encoder, UNetEncoder)
-            decoder_channels = skips if own else (256, 128, 64, 32, 16)[: len(skips)]
+            decoder_channels = skips if isinstance(self.encoder, UNetEncoder) else _halving(256, len(skips))
         if len(decoder_channels) != len(skips):
             raise ValueError(f"decoder_channels: {len(decoder_channels)} given for {len(skips)} decoder stages")
         inputs = (channels[-1], *decoder_channels[:-1])
@@ -66,13 +71,22 @@ class UNet(nn.Module):
         initialise(self.decoder)
         if isinstance(self.encoder, UNetEncoder):
             initialise(self.encoder)
+        decoded = {f"decoder{n}": width for n, width in enumerate(decoder_channels, start=1)}
+        self.auxiliary = AuxiliaryHeads(aux, channels=stage_names(self.encoder) | decoded, num_classes=num_classes)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
         *skips, x = self.encoder(image)  # x: (N, C, H/16, W/16), or H/32
-        for stage in self.decoder:
-            size = skips[-1] if skips else image
-            x = stage(x, skips.pop() if skips else None, size.shape[-2:])  # twice the height and width
-        return self.classifier(x)  # (N, num_classes, H, W)
+        features = named_stages([*skips, x])
+        doublings = len(self.decoder) - len(skips)  # without a skip
+        for number, stage in enumerate(self.decoder, start=1):
+            if skips:
+                skip = skips.pop()
+                x = stage(x, skip, like=skip)
+            else:
+                doublings -= 1
+                x = stage(x, None, like=image[..., :: 2**doublings, :: 2**doublings])
+            features[f"decoder{number}"] = x
+        return self.auxiliary(self.classifier(x), features)  # (N, num_classes, H, W)
 
 
 class DecoderStage(nn.Module):
@@ -86,10 +100,10 @@ class DecoderStage(nn.Module):
             in_channels = out_channels
         self.conv = double_conv(in_channels + skip_channels, out_channels)
 
-    def forward(self, x: Tensor, skip: Tensor | None, size: torch.Size) -> Tensor:
-        if self.up is None:
-            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        else:
-            x = self.up(x)
-            x = x[..., : size[0], : size[1]]  # an odd size was rounded up on the way down
+    def forward(self, x: Tensor, skip: Tensor | None, *, like: Tensor) -> Tensor:
+        x = resize(x, like) if self.up is None else fit(self.up(x), like)  # (N, C, 2h, 2w)
         return self.conv(x if skip is None else torch.cat([x, skip], dim=1))
+
+
+def _halving(first: int, count: int) -> list[int]:
+    return [max(first >> step, 16) for step in range(count)]

@@ -1,12 +1,13 @@
 """Do the shared blocks and the normalisation do what torch's and torchvision's own do?"""
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torchvision.models.segmentation.fcn import FCNHead as TorchvisionHead
 from torchvision.transforms.functional import normalize
 
-from segtrain.models.layers import PooledContext, conv_norm_relu, initialise, resize
+from segtrain.models.layers import FCNHead, PooledBatchNorm2d, conv_norm_relu, fit, initialise, resize
 from segtrain.models.normalize import Normalize
 
 
@@ -27,30 +28,46 @@ def test_a_separable_block_has_the_parameters_of_a_depthwise_and_a_pointwise_con
     assert count == 8 * 16 * 9 + 2 * 16
 
 
-def pooled_by_torch(block: PooledContext, x: torch.Tensor) -> torch.Tensor:
-    """Adaptive pooling, convolution, norm, ReLU and bilinear resizing, as torchvision's ASPPPooling."""
-    pooled = F.relu(block.norm(block.conv(F.adaptive_avg_pool2d(x, 1))))
-    return F.interpolate(pooled, size=x.shape[-2:], mode="bilinear", align_corners=False)
+@pytest.mark.parametrize(("training", "shape"), [(True, (2, 3, 1, 1)), (True, (1, 3, 2, 1)), (False, (1, 3, 1, 1))])
+def test_pooled_batch_norm_is_batch_norm_where_that_works(training: bool, shape: tuple[int, ...]) -> None:
+    ours, theirs = PooledBatchNorm2d(3).train(training), nn.BatchNorm2d(3).train(training)
+    x = torch.randn(shape)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
 
 
-@pytest.mark.parametrize(("training", "batch_size"), [(True, 2), (True, 5), (False, 1), (False, 3)])
-def test_pooled_context_is_pooling_convolution_norm_and_relu(training: bool, batch_size: int) -> None:
-    block = PooledContext(3, 4).train(training)
-    x = torch.randn(batch_size, 3, 6, 5)
-    torch.testing.assert_close(block(x), pooled_by_torch(block, x))
+def test_pooled_batch_norm_normalises_a_single_pixel_by_the_running_statistics_and_leaves_them() -> None:
+    norm = PooledBatchNorm2d(2)
+    norm.running_mean, norm.running_var = torch.tensor([0.1, -0.2]), torch.tensor([1.0, 4.0])
+    nn.init.constant_(norm.weight, 3.0)
+    nn.init.constant_(norm.bias, 0.5)
+    before = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
+    y = norm.train()(torch.tensor([1.1, 1.8]).view(1, 2, 1, 1))
+    assert y.flatten().tolist() == pytest.approx([3.0 * 1.0 + 0.5, 3.0 * 1.0 + 0.5], rel=1e-4)
+    y.sum().backward()
+    assert norm.weight.grad is not None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in norm.state_dict().items())
 
 
-def test_pooled_context_normalises_a_batch_of_one_by_the_running_statistics_and_leaves_them() -> None:
-    block = PooledContext(3, 4)
-    block.norm.running_mean = torch.tensor([0.1, -0.2, 0.3, 0.0])
-    block.norm.running_var = torch.tensor([1.0, 2.0, 0.5, 3.0])
-    before = {name: tensor.clone() for name, tensor in block.state_dict().items()}
-    x = torch.randn(1, 3, 6, 5)
-    trained = block.train()(x)
-    torch.testing.assert_close(trained, pooled_by_torch(block.eval(), x))
-    assert all(torch.equal(tensor, before[name]) for name, tensor in block.state_dict().items())
-    trained.sum().backward()
-    assert block.conv.weight.grad is not None
+def test_the_fcn_head_is_torchvisions() -> None:
+    ours, theirs = FCNHead(16, 5).eval(), TorchvisionHead(16, 5).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 16, 6, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert [type(layer) for layer in ours] == [type(layer) for layer in theirs]
+
+
+def test_a_head_on_few_channels_has_one_inside() -> None:
+    assert FCNHead(3, 5)(torch.randn(2, 3, 4, 4)).shape == (2, 5, 4, 4)
+
+
+@pytest.mark.parametrize("size", [(2, 3), (4, 5), (4, 2), (3, 4)])
+def test_fitting_cuts_or_pads_with_zeros_at_the_right_and_bottom(size: tuple[int, int]) -> None:
+    x = torch.randn(1, 2, 3, 4)
+    expected = np.zeros((1, 2, *size), np.float32)
+    rows, columns = min(3, size[0]), min(4, size[1])
+    expected[..., :rows, :columns] = x.numpy()[..., :rows, :columns]
+    np.testing.assert_array_equal(fit(x, like=torch.zeros(1, 1, *size)).numpy(), expected)
 
 
 def test_resizing_a_row_of_two_to_four_interpolates_between_pixel_centres() -> None:
