@@ -8,7 +8,7 @@ from segtrain.models.layers import FCNHead, initialise, resize
 
 
 class AuxiliaryHeads(nn.Module):
-    """A small FCN on each of some named features, in training alone (Zhao et al., 2017, arXiv:1612.01105, section 3.3).
+    """A small FCN on each of some named features, in training alone (Zhao et al., 2017, arXiv:1612.01105, section 4).
 
     Args:
         weights: {feature: weight of its loss}, such as {"stage4": 0.4}; a weight of None leaves the feature out.

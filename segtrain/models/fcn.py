@@ -73,11 +73,14 @@ class FCN(SegmentationNetwork):
         for index, score, double in zip(self.skips, self.skip_scores, self.doublings, strict=True):
             skip = score(features[index])  # (N, num_classes, H/16, W/16), then H/8
             x = fit(double(x), like=skip) + skip
-        if self.upsampling is not None:
-            x = self.upsampling(x)
-        whole = x.shape[-2] >= image.shape[-2] and x.shape[-1] >= image.shape[-1]
-        logits = fit(x, like=image) if self.upsampling is not None and whole else resize(x, like=image)
+        logits = resize(x, like=image) if self.upsampling is None else self._upsample(x, image)
         return self.auxiliary(logits, named_stages(features))  # (N, num_classes, H, W)
+
+    def _upsample(self, x: Tensor, image: Tensor) -> Tensor:
+        assert self.upsampling is not None
+        x = self.upsampling(x)
+        covers = x.shape[-2] >= image.shape[-2] and x.shape[-1] >= image.shape[-1]
+        return fit(x, like=image) if covers else resize(x, like=image)  # an encoder may round odd sizes down
 
 
 class BilinearTransposed(nn.ConvTranspose2d):

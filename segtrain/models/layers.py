@@ -59,7 +59,7 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
 class FCNHead(nn.Sequential):
     """3x3 convolution to a quarter of the channels, norm, ReLU, dropout, 1x1 convolution to the classes.
 
-    The head of FCN on a dilated ResNet and of auxiliary losses (Zhao et al., 2017, arXiv:1612.01105, section 3.3);
+    The head of FCN on a dilated ResNet and of auxiliary losses (Zhao et al., 2017, arXiv:1612.01105, section 4);
     layers and names are torchvision's.
     """
 

@@ -1,8 +1,8 @@
 """PSPNet (Zhao et al., 2017, arXiv:1612.01105): what the image looks like as a whole, in halves, thirds and sixths.
 
 Deviations: the encoder is torchvision's ResNet, whose stem is one 7x7 convolution where the authors' is three 3x3, and
-where the first block of a dilated stage keeps the dilation before it;
-the pooled features are resized with `align_corners=False`.
+where the first block of a dilated stage keeps the dilation before it; the pooled features are resized with
+`align_corners=False`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """U-Net (Ronneberger et al., 2015, arXiv:1505.04597): a decoder that meets the encoder at every resolution.
 
-Deviations: padded convolutions (the paper crops the skips instead), batch norm, and on an encoder whose finest
-feature has a stride above 1 the last stages have no skip, as is common with ResNets.
+Deviations: padded convolutions (the paper crops the skips instead), batch norm, Kaiming's weights by fan-out (the
+paper's are by fan-in), and on an encoder whose finest feature has a stride above 1 the last stages have no skip, as is
+common with ResNets.
 
 segmentation_models_pytorch's Unet with `decoder_interpolation="bilinear"` has the same decoder as
 `upsampling="bilinear"`; its classifier is a 3x3 convolution where the paper's is 1x1.

@@ -63,11 +63,11 @@ MATRIX = [
 # one each, for what is slow
 LIGHT = {
     "fcn": "vgg11_bn",
-    "dilated_fcn": "resnet18",
+    "dilated_fcn": "unet",
     "unet": "unet",
     "segnet": "segnet_basic",
     "pspnet": "resnet18",
-    "deeplabv3": "resnet18",
+    "deeplabv3": "unet",
     "deeplabv3plus": "unet",
 }
 PAIRS = [*LIGHT.items()]

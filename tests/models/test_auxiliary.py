@@ -12,7 +12,7 @@ from segtrain.models import DilatedFCN, PSPNet, SegNet, UNet
 from segtrain.models.auxiliary import AuxiliaryHeads
 from segtrain.models.encoders import SegNetBasicEncoder, UNetEncoder
 
-STAGES = {"fcn": 5, "dilated_fcn": 5, "unet": 6, "segnet": 4, "pspnet": 5, "deeplabv3": 5, "deeplabv3plus": 5}
+STAGES = {"fcn": 5, "dilated_fcn": 4, "unet": 6, "segnet": 4, "pspnet": 5, "deeplabv3": 5, "deeplabv3plus": 5}
 DECODERS = {"unet": 5, "segnet": 4}
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from every_model import (
     MATRIX,
     PAIRS,
+    WITH_STRIDE,
     assert_same,
     build,
     learn_by_heart,
@@ -299,6 +300,14 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
 def test_one_batch_is_learnt_by_heart(name: str) -> None:
     torch.manual_seed(0)
     assert learn_by_heart(SMALL[name]()) > 0.99
+
+
+@pytest.mark.parametrize("model", WITH_STRIDE)
+def test_there_is_one_dropout_and_it_is_as_strong_as_asked_for(model: str) -> None:
+    for options, expected in (({}, 0.1), ({"dropout": 0.37}, 0.37)):
+        net = build(model, "unet", aux={}, **options)
+        dropouts = [m.p for name, m in net.named_modules() if isinstance(m, nn.Dropout) and "encoder" not in name]
+        assert dropouts == [expected]
 
 
 # Compilation and export

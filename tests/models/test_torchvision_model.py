@@ -33,7 +33,18 @@ def test_the_names_are_torchvisions() -> None:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "resnet101" in name])
+def test_the_deeper_networks_have_torchvisions_tensors(name: str) -> None:
+    with torch.device("meta"):
+        net = get_model(name, weights_backbone=None, num_classes=3, aux_loss=True)
+        ours = TorchvisionModel(3, name=name)
+    wanted = {key.replace("backbone.", "encoder.", 1): tensor.shape for key, tensor in net.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == wanted
+    with torch.device("meta"):
+        assert ours.eval()(torch.zeros(1, 3, 33, 47)).shape == (1, 3, 33, 47)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "resnet101" not in name])
 def test_the_logits_are_torchvisions_with_the_same_tensors(name: str) -> None:
     net = theirs(name)
     ours = TorchvisionModel(3, name=name)
