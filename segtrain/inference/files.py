@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from segtrain.data.files import IMAGE_SUFFIXES, read_image
+from segtrain.data.images import IMAGE_SUFFIXES, read_image
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision, find_device
 from segtrain.module import SegmentationModule
