@@ -20,6 +20,9 @@ class ADE20K(PairedFiles):
     Args:
         root: ADEChallengeData2016, or the folder that holds it.
         split: "train" or "val".
+
+    Raises:
+        DataError: if the split has no public masks, or files are missing; it says how to get them.
     """
 
     def __init__(self, *, root: str, split: str) -> None:

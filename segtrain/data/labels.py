@@ -14,7 +14,11 @@ class LabelMap:
     Args:
         mapping: {value in the file: class id, or None for void}; values that it does not name stay.
         ignore_index: the label of void.
-        reduce_zero_label: 0 becomes void and everything else one less, before `mapping` (mmsegmentation's word).
+        reduce_zero_label: 0 becomes void and everything else one less, before `mapping` (mmsegmentation's word and
+            order); a void of 255 or more stays.
+
+    Raises:
+        ValueError: if the mapping has something else than numbers.
     """
 
     def __init__(
@@ -24,35 +28,34 @@ class LabelMap:
         ignore_index: int,
         reduce_zero_label: bool = False,
     ) -> None:
-        self.mapping = {
-            int(value): ignore_index if label is None else int(label) for value, label in (mapping or {}).items()
-        }
+        self.mapping: dict[int, int] = {}
+        for value, label in (mapping or {}).items():
+            if not isinstance(value, int) or not isinstance(label, int | None):
+                raise ValueError(
+                    f"label_map: {value!r}: {label!r} is not {{value in the file: class, or null for void}}"
+                )
+            self.mapping[value] = ignore_index if label is None else label
         self.ignore_index = ignore_index
         self.reduce_zero_label = reduce_zero_label
-        table = np.arange(TABLE, dtype=np.int32)
-        if reduce_zero_label:
-            table = table - 1
-            table[0] = ignore_index
-        moved = table.copy()
-        for value, label in self.mapping.items():
-            moved[table == value] = label
-        self.table = moved
-        self.is_identity = bool((moved == np.arange(TABLE)).all()) and not any(
-            v >= TABLE or v < 0 for v in self.mapping
-        )
+        self.table = np.array([self._one(value) for value in range(TABLE)], np.int32)
+        self.bytes = self.table[:256].astype(np.uint8)
+        self.fits_bytes = bool((self.bytes == self.table[:256]).all())
+        beyond = any(not 0 <= value < TABLE for value in self.mapping)
+        self.is_identity = not beyond and bool((self.table == np.arange(TABLE)).all())
 
     def __call__(self, mask: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Return the mask (H, W) with its values replaced."""
-        if self.is_identity:
+        """Return the mask (H, W) with its values replaced; 8 bits stay 8 bits where the labels allow it."""
+        if self.is_identity or not mask.size:
             return mask
-        low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-        if low >= 0 and high < TABLE:
+        if mask.dtype == np.uint8:
+            return self.bytes[mask] if self.fits_bytes else self.table[mask]
+        if mask.min() >= 0 and mask.max() < TABLE:
             return self.table[mask]
-        values, inverse = np.unique(mask, return_inverse=True)  # such as Cityscapes' -1 and instance numbers
-        return np.array([self._one(int(value)) for value in values], np.int32)[inverse].reshape(mask.shape)
+        values, inverse = np.unique(mask, return_inverse=True)  # such as -1, and numbers of instances
+        return np.array([self._one(int(value)) for value in values], np.int64)[inverse].reshape(mask.shape)
 
     def _one(self, value: int) -> int:
-        if 0 <= value < TABLE:
-            return int(self.table[value])
-        shifted = value - 1 if self.reduce_zero_label and value > 0 else value
-        return self.mapping.get(shifted, shifted)
+        if self.reduce_zero_label:
+            stays = value < 0 or (value == self.ignore_index and value >= 255)
+            value = self.ignore_index if value == 0 else value if stays else value - 1
+        return self.mapping.get(value, value)

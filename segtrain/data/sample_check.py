@@ -30,21 +30,15 @@ def check_sample(
     if mask.shape != image.shape[:2]:
         size, other = (f"{shape[1]}x{shape[0]}" for shape in (mask.shape, image.shape))
         raise DataError(f"{mask_name}: the mask is {size} and its image {image_name} is {other}; they must agree")
-    highest = int(mask.max(initial=0))
-    if highest < num_classes and int(mask.min(initial=0)) >= 0:
+    outside = ((mask >= num_classes) | (mask < 0)) & (mask != ignore_index)
+    if not outside.any():
         return
-    values, counts = np.unique(mask, return_counts=True)
-    wrong = {
-        int(value): int(count)
-        for value, count in zip(values, counts, strict=True)
-        if not 0 <= value < num_classes and value != ignore_index
-    }
-    if wrong:
-        found = listed([f"{value} ({count} pixels)" for value, count in wrong.items()], 6)
-        raise DataError(
-            f"{mask_name}: labels outside 0 to {num_classes - 1} and not dataset.ignore_index={ignore_index}: "
-            f"{found}; {remedy([*map(int, values)], num_classes)}"
-        )
+    values, counts = np.unique(mask[outside], return_counts=True)
+    found = listed([f"{value} ({count} pixels)" for value, count in zip(values, counts, strict=True)], 6)
+    raise DataError(
+        f"{mask_name}: labels outside 0 to {num_classes - 1} and not dataset.ignore_index={ignore_index}: "
+        f"{found}; {remedy(np.unique(mask).tolist(), num_classes)}"
+    )
 
 
 def remedy(values: list[int], num_classes: int) -> str:
