@@ -45,25 +45,22 @@ class CocoJson(Dataset[Sample]):
         try:
             content = read_json(self.file)
             categories = _categories_in(content)
-            self.sizes = [(int(entry["height"]), int(entry["width"])) for entry in content["images"]]
-            self.images = [
-                base / images.replace("SPLIT", split) / str(entry["file_name"]) for entry in content["images"]
-            ]
-            places = {entry["id"]: index for index, entry in enumerate(content["images"])}
+            entries = content["images"]
+            self.sizes = [(int(entry["height"]), int(entry["width"])) for entry in entries]
+            self.images = [base / images.replace("SPLIT", split) / str(entry["file_name"]) for entry in entries]
+            places = {entry["id"]: index for index, entry in enumerate(entries)}
             classes = {category: label for label, category in enumerate(categories, start=1)}
             self.shapes: list[list[tuple[int, Any]]] = [[] for _ in self.images]
             for entry in content["annotations"]:
                 self.shapes[places[entry["image_id"]]].append((classes[entry["category_id"]], entry["segmentation"]))
+        except DataError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{self.file}: is no COCO file of instances: {error} is missing or wrong") from error
         self.class_names = ["background", *categories.values()]
         training = base / annotations.replace("SPLIT", "train")
         if split != "train" and training.is_file() and _categories(training) != categories:
-            raise DataError(
-                f"{self.file}: its categories are not those of {training}, ids and names; export them alike"
-            )
+            raise DataError(f"{self.file}: its categories (ids, names) are not those of {training}; export both alike")
         need_files(self.images, f"{self.file} names them; correct dataset.images (SPLIT in it stands for the split)")
 
     def __len__(self) -> int:
