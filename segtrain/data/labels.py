@@ -32,7 +32,7 @@ class LabelMap:
         for value, label in (mapping or {}).items():
             if not isinstance(value, int) or not isinstance(label, int | None):
                 raise ValueError(
-                    f"label_map: {value!r}: {label!r} is not {{value in the file: class, or null for void}}"
+                    f"label_map: {{{value!r}: {label!r}}} is not {{value in the file: class, or null for void}}"
                 )
             self.mapping[value] = ignore_index if label is None else label
         self.ignore_index = ignore_index

@@ -35,9 +35,10 @@ def check_sample(
         return
     values, counts = np.unique(mask[outside], return_counts=True)
     found = listed([f"{value} ({count} pixels)" for value, count in zip(values, counts, strict=True)], 6)
+    labels = [value for value in np.unique(mask).tolist() if value != ignore_index]
     raise DataError(
         f"{mask_name}: labels outside 0 to {num_classes - 1} and not dataset.ignore_index={ignore_index}: "
-        f"{found}; {remedy(np.unique(mask).tolist(), num_classes)}"
+        f"{found}; {remedy(labels, num_classes)}"
     )
 
 
@@ -45,7 +46,7 @@ def remedy(values: list[int], num_classes: int) -> str:
     """Return what would make these values of a mask class ids.
 
     Args:
-        values: all that the mask has, ascending.
+        values: all that the mask has but void, ascending.
         num_classes: C.
     """
     if values in ([255], [0, 255]) and num_classes == 2:
