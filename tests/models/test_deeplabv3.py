@@ -102,7 +102,9 @@ def test_leaving_out_the_taps_that_see_padding_alone_changes_nothing(
 
 @pytest.mark.parametrize("rates", [(), (6, 0), (-1,)])
 def test_rates_that_are_no_dilations_are_refused(rates: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"atrous_rates: \[.*\] are not dilations of 1 or more; null gives the paper's"):
+    with pytest.raises(
+        ValueError, match=r"atrous_rates: \[.*\] are not dilations of 1 or more; null gives the paper's"
+    ):
         small(atrous_rates=rates)
 
 
