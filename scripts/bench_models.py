@@ -12,7 +12,6 @@ the GPU, or, on a CPU, of processes of their own, one for each side.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -182,10 +181,16 @@ def peak(name: str, side: str, mode: str, column: str, options: argparse.Namespa
 def child(name: str, side: str, mode: str, column: str, options: argparse.Namespace) -> None:
     """Print the growth of this process's peak resident memory over two steps, in MiB."""
     run = Run(name, side, mode, column, size=options.size, batch=options.batch)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    before = pages * resource.getpagesize() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of imports and of building (proc(5))
+    before = _memory("VmRSS")
     seconds(run, 2)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+    print(_memory("VmHWM") - before)
+
+
+def _memory(field: str) -> float:
+    """Return a field of this process's status in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 def main() -> None:

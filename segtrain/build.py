@@ -1,6 +1,7 @@
 """From a checked config to objects: the only file that instantiates."""
 
 import inspect
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -23,7 +24,10 @@ from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
-from segtrain.data.datamodule import SegmentationData
+from segtrain.data.classes import find_classes as read_classes
+from segtrain.data.datamodule import SPLITS, SegmentationData
+from segtrain.data.images import ImageReader
+from segtrain.data.labels import LabelMap
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision
 from segtrain.inference.any_size import AnySize
@@ -34,6 +38,8 @@ from segtrain.models.norms import change_norms
 from segtrain.module import SegmentationModule
 from segtrain.optim import parameter_groups
 from segtrain.sync_norms import SyncNorms
+
+log = logging.getLogger("segtrain")
 
 Config = dict[str, Any]
 
@@ -63,12 +69,45 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
+        labels=_label_map(dataset),
+        splits=dataset.get("splits") or SPLITS,
         seed=cfg["seed"],
         start=start,
         repeat_epoch=bool(cfg["trainer"].get("overfit_batches")),
         test_split=test_split,
         **cfg["loader"],
     )
+
+
+def _label_map(dataset: Config) -> LabelMap:
+    return LabelMap(
+        dataset.get("label_map"),
+        ignore_index=dataset["ignore_index"],
+        reduce_zero_label=bool(dataset.get("reduce_zero_label")),
+    )
+
+
+def find_classes(cfg: Config) -> Config:
+    """Return the data set's `num_classes` and `class_names`, read off its masks where they are null.
+
+    Raises:
+        UserError: if the masks cannot be read.
+    """
+    dataset = cfg["dataset"]
+    names = dataset.get("class_names")
+    if names is None and dataset.get("num_classes") is not None:
+        names = [f"class_{number}" for number in range(dataset["num_classes"])]
+    elif names is None:
+        source = _build("dataset.source", dataset["source"], _partial_=True)(split="train")
+        names = read_classes(source, dataset=dataset, labels=_label_map(dataset))
+        log.info(f"found {len(names)} classes: {', '.join(names)}")
+    return {"num_classes": dataset.get("num_classes") or len(names), "class_names": names}
+
+
+def build_reader(cfg: Config) -> ImageReader:
+    """Return what reads images as the data set's are."""
+    dataset = cfg["dataset"]
+    return ImageReader(channels=dataset["in_channels"], value_range=dataset.get("value_range"))
 
 
 def build_model(cfg: Config, *, restore: bool = False) -> nn.Module:

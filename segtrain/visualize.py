@@ -1,7 +1,7 @@
 """Draw masks: overlays, grids of image, truth, prediction and error, and legends."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ BAR = 22  # pixels of a line of text
 
 
 class Row(NamedTuple):
-    """One line of a grid: image (H, W, C) uint8, truth and prediction (H, W) class ids."""
+    """One line of a grid: image (H, W, C), uint8 or float32 in 0 to 1, truth and prediction (H, W) class ids."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     truth: NDArray[np.integer]
     prediction: NDArray[np.integer]
 
@@ -39,7 +39,7 @@ def colour(mask: NDArray[np.integer], palette: NDArray[np.uint8], ignore_index: 
 
 
 def overlay(
-    image: NDArray[np.uint8], mask: NDArray[np.integer], palette: NDArray[np.uint8], *, opacity: float = 0.5
+    image: NDArray[Any], mask: NDArray[np.integer], palette: NDArray[np.uint8], *, opacity: float = 0.5
 ) -> NDArray[np.uint8]:
     """Return the image with the mask's colours over it; class colours of (0, 0, 0) stay clear."""
     colours = palette[mask].astype(np.float32)
@@ -74,8 +74,10 @@ def draw_grid(
     return np.concatenate(lines)
 
 
-def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the first three channels, or the first one three times."""
+def _rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the first three channels, or the first one three times; of 0 to 255, or of floats in 0 to 1."""
+    if image.dtype != np.uint8:
+        image = (image.clip(0, 1) * 255).round().astype(np.uint8)
     return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
 
 

@@ -33,7 +33,7 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 69
+    assert len(options()) == len({*options()}) == 77
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "callbacks", "dataset", "debug", "experiment", "hydra", "logger", "loss", "model"),
@@ -50,8 +50,12 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
     chosen = [f"{group}={option}"]
     if option == "resnet50_multigrid":
         chosen.append("model=deeplabv3")  # U-Net takes no dilated encoder
-    if option == "camvid" or group == "experiment":
+    if (group == "dataset" and option not in ("nuclei", "csv")) or group == "experiment":
         chosen.append(f"dataset.root='{root}'")
+    if option == "csv":
+        chosen.append(f"dataset.file='{root}/train.csv'")
+    if option in ("folder", "csv", "coco_json"):  # their classes are found in the files
+        chosen += ["dataset.num_classes=2", "dataset.class_names=[a,b]"]
     return chosen
 
 
@@ -90,7 +94,10 @@ def test_every_model_builds_and_predicts(
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [c for c in CHOICES if c[0] not in ("model/encoder", "model", "experiment")]
+    ("group", "option"),
+    # data sets in their own layouts are built in tests/data/test_public_datasets.py and beside it
+    [c for c in CHOICES if c[0] not in ("model/encoder", "model", "experiment", "dataset")]
+    + [("dataset", "camvid"), ("dataset", "nuclei")],
 )
 def test_every_other_option_builds(group: str, option: str, compose_config: Compose, tmp_path: Path) -> None:
     write_split(tmp_path, "train", 8, classes=11)

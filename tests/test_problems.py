@@ -14,6 +14,7 @@ from segtrain.config.problems import check_objects, find_problems
 from segtrain.config.schema import TrainConfig
 from segtrain.errors import UserError
 
+FOLDER = ("dataset=folder", "dataset.root=/data", "dataset.num_classes=2", "dataset.class_names=[a,b]")
 TrainOverrides = Callable[..., dict[str, Any]]
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -61,7 +62,15 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
         ),
         (["dataset.class_names=[a,a]"], r"dataset\.class_names: .*twice"),
         (["dataset.ignore_index=1"], r"dataset\.ignore_index: 1 is one of the classes 0 to 1"),
-        (["dataset.in_channels=4"], r"dataset\.in_channels: 4, but this data set gives RGB images"),
+        (
+            ["dataset.in_channels=4", "augmentation=light"],
+            r"dataset\.in_channels: 4, but this data set gives RGB images",
+        ),
+        (
+            [*FOLDER, "dataset.in_channels=4"],
+            r"augmentation: ColorJitter is for grey or RGB images, and dataset\.in_channels is 4",
+        ),
+        (["dataset.label_map={7: 5}"], r"dataset\.label_map: gives the classes \[5\], and there are 0 to 1"),
         (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),
         (["dataset.num_classes=1"], r"dataset\.num_classes: 1; a background is a class too"),
         (["++dataset.crop_sise=64"], r"dataset\.crop_sise: nothing reads this key\. Did you mean dataset\.crop_size\?"),

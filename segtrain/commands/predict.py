@@ -39,6 +39,7 @@ def main(cfg: DictConfig) -> None:
             device=values["device"],
             precision=values["trainer"].get("precision", "32-true"),
             palette=values["dataset"].get("palette"),
+            read_image=build.build_reader(values),
         )
 
 

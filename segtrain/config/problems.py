@@ -42,6 +42,7 @@ def find_problems(
         + target_problems(cfg)
         + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
+        + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
@@ -66,6 +67,7 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
 DATASET_KEYS = (
     *("name", "root", "source", "num_classes", "ignore_index", "class_names", "palette", "in_channels"),
     *("crop_size", "scale_limit", "vertical_flip", "rotate90", "mean", "std"),
+    *("label_map", "reduce_zero_label", "splits", "value_range"),
 )
 
 
@@ -106,12 +108,33 @@ def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     palette = dataset.get("palette")
     if palette is not None and len(palette) != count:
         problems.append(f"dataset.palette: {len(palette)} colours for dataset.num_classes={count}; give one a class")
-    if dataset["in_channels"] != 3 and str(dataset["source"].get("_target_", "")).startswith("segtrain.data."):
+    own = str(dataset["source"].get("_target_", "")).startswith("segtrain.data.")
+    if dataset["in_channels"] != 3 and own and "image" not in dataset["source"]:
         problems.append(f"dataset.in_channels: {dataset['in_channels']}, but this data set gives RGB images; give 3")
+    if dataset["in_channels"] < 1:
+        problems.append(f"dataset.in_channels: {dataset['in_channels']} channels; give 1 or more")
+    mapped = {label for label in (dataset.get("label_map") or {}).values() if label is not None}
+    if outside := sorted(label for label in mapped if not 0 <= label < count and label != ignored):
+        problems.append(f"dataset.label_map: gives the classes {outside}, and there are 0 to {count - 1}")
     crop = dataset.get("crop_size")
     if crop is not None and crop < 32:
         problems.append(f"dataset.crop_size: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")
     return problems
+
+
+RGB_ONLY = ("ColorJitter", "HueSaturationValue", "ToGray", "RGBShift", "ChannelShuffle", "CLAHE", "ToSepia")
+
+
+def _channel_problems(cfg: dict[str, Any]) -> list[str]:
+    """Refuse transforms of colours for images that have none."""
+    channels = cfg["dataset"].get("in_channels")
+    transforms = (cfg["augmentation"] or {}).get("transforms") or []
+    names = [str(node.get("_target_", "")).rpartition(".")[2] for node in transforms if isinstance(node, dict)]
+    return [
+        f"augmentation: {name} is for grey or RGB images, and dataset.in_channels is {channels}; use augmentation=light"
+        for name in names
+        if name in RGB_ONLY and channels not in (None, 1, 3)
+    ]
 
 
 def _value_problems(cfg: dict[str, Any]) -> list[str]:

@@ -76,7 +76,10 @@ def _is_component(found: Any) -> bool:
     from torch.optim.lr_scheduler import LRScheduler
     from torch.utils.data import Dataset
 
-    bases = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose)
+    from segtrain.data.images import ImageReader
+    from segtrain.data.masks import MaskReader
+
+    bases = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose, ImageReader, MaskReader)
     return issubclass(found, (*bases, pl.Trainer, pl.Callback, Logger))
 
 

@@ -6,6 +6,8 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
+from segtrain.data.images import Image
+
 
 class Augmentation:
     """A list of transforms whose draws depend on nothing but the seed given with each sample.
@@ -21,9 +23,7 @@ class Augmentation:
                 transform.fill_mask = ignore_index  # the stock default is class 0
         self.compose = A.Compose(list(transforms), strict=True)
 
-    def __call__(
-        self, image: NDArray[np.uint8], mask: NDArray[np.integer], *, seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    def __call__(self, image: Image, mask: NDArray[np.integer], *, seed: int) -> tuple[Image, NDArray[np.integer]]:
         """Return the transformed image (H, W, C) and mask (H, W)."""
         self.compose.set_random_seed(seed)
         result = self.compose(image=image, mask=mask)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segtrain.data.pairs import PairedFiles
+from segtrain.data.pairs import PairedFiles, match_by_name
 
 
 class CamVid(PairedFiles):
@@ -15,4 +15,4 @@ class CamVid(PairedFiles):
 
     def __init__(self, *, root: str, split: str) -> None:
         folder = Path(root).expanduser()
-        super().__init__(folder / split, folder / f"{split}annot")
+        super().__init__(*match_by_name([folder / split], [folder / f"{split}annot"]))

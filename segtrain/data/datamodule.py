@@ -1,7 +1,7 @@
 """The loaders of the three splits."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -10,9 +10,12 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.labels import LabelMap
 from segtrain.data.sampler import EpochSampler, EvalSampler
 from segtrain.data.samples import Key, Samples, Source, collate
 from segtrain.errors import DataError, UserError
+
+SPLITS = ("train", "val", "test")
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -23,6 +26,8 @@ class SegmentationData(pl.LightningDataModule):
         augmentation: of the training split.
         num_classes: C.
         ignore_index: the label of void.
+        labels: from the masks' values to labels; None where they are the same.
+        splits: those that the data set has.
         batch_size: of one optimizer step over all devices.
         eval_batch_size: per device.
         num_workers: per device; None chooses by the machine.
@@ -39,6 +44,8 @@ class SegmentationData(pl.LightningDataModule):
         augmentation: Augmentation,
         num_classes: int,
         ignore_index: int,
+        labels: LabelMap | None = None,
+        splits: Sequence[str] = SPLITS,
         batch_size: int,
         eval_batch_size: int,
         num_workers: int | None,
@@ -52,6 +59,8 @@ class SegmentationData(pl.LightningDataModule):
         self.augmentation = augmentation
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.labels = labels
+        self.splits = tuple(splits)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -67,6 +76,8 @@ class SegmentationData(pl.LightningDataModule):
         Raises:
             DataError: if the split is empty or its folder is wrong.
         """
+        if split not in self.splits:
+            raise DataError(f"dataset: has no {split} split (has: {', '.join(self.splits)})")
         if split not in self._samples:
             source = self.source(split=split)
             if len(source) == 0:
@@ -77,6 +88,7 @@ class SegmentationData(pl.LightningDataModule):
                 seed=self.seed,
                 num_classes=self.num_classes,
                 ignore_index=self.ignore_index,
+                labels=self.labels,
             )
         return self._samples[split]
 
@@ -140,6 +152,7 @@ class SegmentationData(pl.LightningDataModule):
                 seed=self.seed,
                 num_classes=self.num_classes,
                 ignore_index=self.ignore_index,
+                labels=self.labels,
             )
         sampler = EvalSampler(len(samples), rank=rank, world_size=world_size)
         return self._loader(samples, sampler, self.eval_batch_size, training=False)

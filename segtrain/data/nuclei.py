@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segtrain.data.pairs import PairedFiles
+from segtrain.data.pairs import PairedFiles, match_by_name
 
 FOLDER = Path(__file__).parent / "nuclei"
 
@@ -15,4 +15,4 @@ class Nuclei(PairedFiles):
     """
 
     def __init__(self, *, split: str) -> None:
-        super().__init__(FOLDER / "images" / split, FOLDER / "masks" / split)
+        super().__init__(*match_by_name([FOLDER / "images" / split], [FOLDER / "masks" / split]))

@@ -5,19 +5,24 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from segtrain.data.augmentation import Augmentation
-from segtrain.data.files import check_sample
-from segtrain.data.pairs import PairedFiles, Sample
+from segtrain.data.images import Image
+from segtrain.data.labels import LabelMap
+from segtrain.data.pairs import Sample
+from segtrain.data.sample_check import check_sample
 
 Key = tuple[int, int]  # (epoch, index)
 
 
 class Source(Protocol):
-    """What a data set must offer: a length, and (image uint8 (H, W, C), mask (H, W)) by index."""
+    """What a data set must offer: a length, and (image (H, W, C), mask (H, W)) by index.
+
+    The image is uint8, or float32 in 0 to 1. If it also has `names(index)`, messages name its files; `weights`, if it
+    has them, are those of its samples.
+    """
 
     def __len__(self) -> int: ...
 
@@ -33,6 +38,7 @@ class Samples(Dataset[dict[str, Any]]):
         seed: with epoch and index, all that the augmentation's draws depend on.
         num_classes: labels are 0 to num_classes - 1,
         ignore_index: or this.
+        labels: from the mask's values to these labels; None where they are the same.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class Samples(Dataset[dict[str, Any]]):
         seed: int,
         num_classes: int,
         ignore_index: int,
+        labels: LabelMap | None = None,
     ) -> None:
         self.source = source
+        self.labels = labels
         self.augmentation = augmentation
         self.seed = seed
         self.num_classes = num_classes
@@ -55,31 +63,42 @@ class Samples(Dataset[dict[str, Any]]):
         return len(self.source)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Return image (H, W, C) uint8, mask (H, W) and index of the sample `index` in `epoch`.
+        """Return image (H, W, C), mask (H, W) and index of the sample `index` in `epoch`.
 
         Raises:
             DataError: if the source cannot read it, or its mask does not fit; the file is named.
         """
         epoch, index = key
-        image, mask = self.source[index]
-        self._check(image, mask, index)
+        image, mask = self.read(index)
         mask = mask.astype(self.mask_dtype, copy=False)  # padding with ignore_index must fit into it
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=sample_seed(self.seed, epoch, index))
         return {"image": image, "mask": mask, "index": index}
 
-    def _check(self, image: NDArray[np.uint8], mask: NDArray[np.integer], index: int) -> None:
-        paths = [f"sample {index}"] * 2
-        if isinstance(self.source, PairedFiles):
-            paths = [str(self.source.image_paths[index]), str(self.source.mask_paths[index])]
+    def read(self, index: int) -> Sample:
+        """Return a sample as it is, with class ids, checked.
+
+        Raises:
+            DataError: if the source cannot read it, or its mask does not fit; the file is named.
+        """
+        image, mask = self.source[index]
+        if self.labels is not None:
+            mask = self.labels(mask)
+        image_name, mask_name = self.names(index)
         check_sample(
             image,
             mask,
-            image_name=paths[0],
-            mask_name=paths[1],
+            image_name=image_name,
+            mask_name=mask_name,
             num_classes=self.num_classes,
             ignore_index=self.ignore_index,
         )
+        return image, mask
+
+    def names(self, index: int) -> tuple[str, str]:
+        """Return what messages call a sample's image and mask."""
+        names = getattr(self.source, "names", None)
+        return names(index) if callable(names) else (f"sample {index}", f"sample {index}")
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
@@ -88,7 +107,7 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch: image uint8 (N, C, H, W) in channels_last order, mask (N, H, W), index (N,).
+    """Return a batch: image (N, C, H, W) in channels_last order, mask (N, H, W), index (N,).
 
     Images of several sizes (validation without crops) are lists of such tensors with N = 1.
     """
@@ -100,5 +119,5 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"image": torch.cat(images).permute(0, 3, 1, 2), "mask": torch.cat(masks), "index": index}
 
 
-def _channels_last(image: NDArray[np.uint8]) -> Tensor:
+def _channels_last(image: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image))[None]  # (1, H, W, C)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from segtrain.data.files import IMAGE_SUFFIXES, read_image
+from segtrain.data.images import IMAGE_SUFFIXES, ImageReader
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision, find_device
 from segtrain.module import SegmentationModule
@@ -75,6 +75,7 @@ def predict_files(
     device: str,
     precision: str,
     palette: Sequence[Sequence[int]] | None,
+    read_image: ImageReader,
 ) -> None:
     """Predict the jobs one by one; masks are palette PNGs whose values are class ids.
 

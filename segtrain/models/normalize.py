@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Scale uint8 images to 0 to 1, subtract a mean and divide by a deviation, channel by channel.
+    """Scale uint8 images to 0 to 1 (others are so already), subtract a mean and divide by a deviation of each channel.
 
     The statistics are buffers: a checkpoint restores those that its weights were trained with.
 
@@ -25,5 +25,5 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return float32 (N, C, H, W) from uint8 (N, C, H, W), in the same memory format."""
-        return (image.float() / 255 - self.mean) / self.std
+        """Return float32 (N, C, H, W) from uint8, or float32 in 0 to 1, in the same memory format."""
+        return ((image.float() / 255 if image.dtype == torch.uint8 else image) - self.mean) / self.std

@@ -14,6 +14,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.labels import LabelMap
 from segtrain.data.pairs import PairedFiles
 from segtrain.data.samples import Samples, collate, sample_seed
 from segtrain.errors import DataError, message_of
@@ -38,7 +39,14 @@ class Noise:
         return image, rng.integers(0, self.label + 1, size, dtype=np.uint8)
 
 
-def samples(*, seed: int = 0, source: Any = None, augmented: bool = True, ignore_index: int = VOID) -> Samples:
+def samples(
+    *,
+    seed: int = 0,
+    source: Any = None,
+    augmented: bool = True,
+    ignore_index: int = VOID,
+    labels: LabelMap | None = None,
+) -> Samples:
     transforms = [A.RandomCrop(32, 32, pad_if_needed=True), A.HorizontalFlip(p=0.5), A.ColorJitter(p=0.5)]
     return Samples(
         Noise() if source is None else source,
@@ -46,6 +54,7 @@ def samples(*, seed: int = 0, source: Any = None, augmented: bool = True, ignore
         seed=seed,
         num_classes=3,
         ignore_index=ignore_index,
+        labels=labels,
     )
 
 
@@ -101,13 +110,49 @@ def write_pair(folder: Path, mask: NDArray[np.uint8]) -> PairedFiles:
     for name, array in (("images", np.zeros((4, 6, 3), np.uint8)), ("masks", mask)):
         (folder / name).mkdir()
         Image.fromarray(array).save(folder / name / "street.png")
-    return PairedFiles(folder / "images", folder / "masks")
+    return PairedFiles([(folder / "images" / "street.png",)], [(folder / "masks" / "street.png",)])
 
 
 def test_a_wrong_label_is_named_with_its_file_value_and_count(tmp_path: Path) -> None:
     source = write_pair(tmp_path, np.array([[0, 1, 2, 9, 9, 255]] * 4, np.uint8))
     with pytest.raises(DataError, match=r"masks/street\.png: labels outside 0 to 2 .*: 9 \(8 pixels\)"):
         samples(source=source)[0, 0]
+
+
+def test_labels_are_mapped_before_they_are_checked_and_augmented() -> None:
+    raw = Noise(label=9)[3][1]
+    merged = LabelMap(dict.fromkeys(range(3, 9), 1) | {9: None}, ignore_index=VOID)
+    mask = samples(source=Noise(label=9), augmented=False, labels=merged)[0, 3]["mask"]
+    np.testing.assert_array_equal(mask, np.where(raw == 9, VOID, np.where(raw > 2, 1, raw)))
+    assert samples(source=Noise(label=9), labels=merged)[0, 3]["mask"].shape == (32, 32)
+
+
+class Floats(Noise):
+    """Images of five channels of floats."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, mask = super().__getitem__(index)
+        return np.dstack([image, image[..., :2]]).astype(np.float32) / 255, mask
+
+
+def test_floats_of_any_number_of_channels_are_cropped_and_batched() -> None:
+    data = Samples(
+        Floats(),
+        augmentation=Augmentation([A.RandomCrop(16, 16), A.HorizontalFlip(p=0.5)], ignore_index=VOID),
+        seed=0,
+        num_classes=3,
+        ignore_index=VOID,
+    )
+    batch = collate([data[0, 0], data[0, 1]])
+    assert batch["image"].dtype == torch.float32
+    assert batch["image"].shape == (2, 5, 16, 16)
+    assert torch.equal(batch["image"][:, :2], batch["image"][:, 3:])
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 6, 3)), np.zeros((4, 6, 3), np.int32), np.zeros((4, 6), np.uint8)])
+def test_an_image_of_a_users_data_set_of_another_type_is_refused(image: NDArray[Any]) -> None:
+    with pytest.raises(DataError, match=r"^sample 0: an image is uint8 \(H, W, channels\), or float32 in 0 to 1"):
+        samples(source=[(image, np.zeros((4, 6), np.uint8))])[0, 0]
 
 
 def test_a_mask_that_does_not_fit_its_image_is_named_with_it(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 from tiny import Brightness, tiny_module
 
+from segtrain.data.images import ImageReader
 from segtrain.errors import DataError, UserError
 from segtrain.inference.files import find_images, predict_files, save_mask
 from segtrain.visualize import default_palette
+
+READER = ImageReader()
 
 
 def touch(*paths: Path) -> None:
@@ -122,8 +125,9 @@ def test_predicted_masks_are_the_networks_answer_at_the_images_size(precision: s
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "in" / name)
     jobs = find_images(tmp_path / "in", tmp_path / "out", overwrite=False, overlay=True)
+    palette = [[0, 0, 0], [1, 2, 3], [9, 9, 9]]
     predict_files(
-        tiny_module(Brightness()), jobs, device="cpu", precision=precision, palette=[[0, 0, 0], [1, 2, 3], [9, 9, 9]]
+        tiny_module(Brightness()), jobs, device="cpu", precision=precision, palette=palette, read_image=READER
     )
     for name, image in images.items():
         with Image.open(tmp_path / "out" / "masks" / name) as file:
@@ -138,7 +142,9 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     touch(tmp_path / "in" / "broken.png")
     jobs = find_images(tmp_path / "in", tmp_path / "out", overwrite=False, overlay=False)
     with pytest.raises(DataError, match=r"broken\.png"):
-        predict_files(tiny_module(Brightness()), jobs, device="cpu", precision="32-true", palette=None)
+        predict_files(
+            tiny_module(Brightness()), jobs, device="cpu", precision="32-true", palette=None, read_image=READER
+        )
 
 
 def test_a_device_that_is_not_there_is_a_users_mistake(tmp_path: Path) -> None:
@@ -146,7 +152,9 @@ def test_a_device_that_is_not_there_is_a_users_mistake(tmp_path: Path) -> None:
     jobs = find_images(tmp_path / "in", tmp_path / "out", overwrite=False, overlay=False)
     device = "cuda:99" if torch.cuda.is_available() else "cuda"
     with pytest.raises(UserError, match=rf"device: '{device}' is not on this machine"):
-        predict_files(tiny_module(Brightness()), jobs, device=device, precision="32-true", palette=None)
+        predict_files(
+            tiny_module(Brightness()), jobs, device=device, precision="32-true", palette=None, read_image=READER
+        )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,0 +1,55 @@
+"""Which classes a data set has, where its configuration does not say: read off the masks of the training split."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segtrain.data.labels import LabelMap
+from segtrain.errors import DataError
+
+MOST = 256  # classes; more are instance numbers or colours, not classes
+
+
+def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | None) -> list[str]:
+    """Return the names of the classes 0 to the highest label of a source's masks.
+
+    The names are the source's own `class_names`, the lines of ROOT/classes.txt, or class_0, class_1, ...
+
+    Args:
+        source: the training split.
+        dataset: the data set's configuration: `ignore_index`, `root`, `palette`.
+        labels: from the masks' values to labels.
+
+    Raises:
+        DataError: if a mask cannot be read, or has more labels than a data set of classes has.
+    """
+    names = getattr(source, "class_names", None)
+    if names:
+        return [str(name) for name in names]
+    listed = Path(str(dataset.get("root") or "")).expanduser() / "classes.txt"
+    if dataset.get("root") and listed.is_file():
+        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if dataset.get("palette"):
+        return _numbered(len(dataset["palette"]))
+
+    def highest(index: int) -> int:
+        mask = source[index][1]
+        mask = mask if labels is None else labels(mask)
+        valid = mask[mask != dataset["ignore_index"]]
+        return int(valid.max(initial=0))
+
+    with ThreadPoolExecutor() as pool:
+        top = int(np.max([*pool.map(highest, range(len(source)))], initial=0))
+    if top >= MOST:
+        raise DataError(
+            f"dataset.num_classes: the masks have labels up to {top}, which are no classes; is dataset.mask right "
+            "(instances), or give dataset.num_classes"
+        )
+    return _numbered(max(top + 1, 2))
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"class_{number}" for number in range(count)]
