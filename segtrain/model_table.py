@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, InstantiationException
 from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
@@ -115,7 +116,11 @@ def _build(name: str, encoder: str | None, num_classes: int) -> tuple[dict[str, 
     except ConfigCompositionException as error:
         raise UserError(f"model={name} takes no model/encoder") from error
     report(target_problems({"model": cfg["model"]}))
-    return cfg["model"], build_model(cfg)
+    try:
+        with torch.device("meta"):  # no memory, no random numbers
+            return cfg["model"], build_model(cfg)
+    except InstantiationException:  # torchvision's RegNets compute their widths with tensors
+        return cfg["model"], build_model(cfg)
 
 
 def _build_encoder(name: str) -> Encoder:
