@@ -33,6 +33,10 @@ class AuxiliaryHeads(nn.Module):
         for head in self.heads.values():
             initialise(*list(head.children())[:-1])
 
+    def keep(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features that `forward` will read; a decoder frees the others as it goes."""
+        return {name: feature for name, feature in features.items() if self.training and name in self.weights}
+
     def forward(self, logits: Tensor, features: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         """Return the logits; in training, if there are heads, {"out": logits, feature: its logits}, all of one size."""
         if not self.training or not self.weights:

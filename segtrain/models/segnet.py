@@ -62,18 +62,18 @@ class SegNet(SegmentationNetwork):
         self.auxiliary = AuxiliaryHeads(aux, channels=pooled | decoded, num_classes=num_classes)
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
-        x, features, poolings = image, {}, []
+        x, poolings, kept = image, [], dict[str, Tensor]()
         for number, stage in enumerate(self.encoder.convolutions(), start=1):
             for layer in stage:
                 x = layer(x)
             size = x.shape[-2:]
             x, indices = F.max_pool2d(x, 2, return_indices=True)  # half of H and W, rounded down
             poolings.append((indices, size))
-            features[f"stage{number}"] = x
+            kept |= self.auxiliary.keep({f"stage{number}": x})
         for number, decode in enumerate(self.decoder, start=1):
             x = decode(unpool(x, *poolings.pop()))  # twice H and W
-            features[f"decoder{number}"] = x
-        return self.auxiliary(self.classifier(x), features)  # (N, num_classes, H, W)
+            kept |= self.auxiliary.keep({f"decoder{number}": x})
+        return self.auxiliary(self.classifier(x), kept)  # (N, num_classes, H, W)
 
 
 def unpool(x: Tensor, indices: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -77,7 +77,7 @@ class UNet(SegmentationNetwork):
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
         *skips, x = self.encoder(image)  # x: (N, C, H/16, W/16), or H/32
-        features = named_stages([*skips, x])
+        kept = self.auxiliary.keep(named_stages([*skips, x]))
         doublings = len(self.decoder) - len(skips)  # without a skip
         for number, stage in enumerate(self.decoder, start=1):
             if skips:
@@ -86,8 +86,8 @@ class UNet(SegmentationNetwork):
             else:
                 doublings -= 1
                 x = stage(x, None, like=image[..., :: 2**doublings, :: 2**doublings])
-            features[f"decoder{number}"] = x
-        return self.auxiliary(self.classifier(x), features)  # (N, num_classes, H, W)
+            kept |= self.auxiliary.keep({f"decoder{number}": x})
+        return self.auxiliary(self.classifier(x), kept)  # (N, num_classes, H, W)
 
 
 class DecoderStage(nn.Module):
