@@ -63,8 +63,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
 def test_every_option_composes_and_has_no_problems(
     group: str, option: str, compose_config: Compose, tmp_path: Path
 ) -> None:
-    cfg = check_keys(compose_config(*overrides_for(group, option, tmp_path)), TrainConfig)
-    problems = find_problems(cfg)
+    composed = compose_config(*overrides_for(group, option, tmp_path))
+    problems = find_problems(check_keys(composed, TrainConfig), plain=plain_config(composed))
     needs_gpu = (group, option) in {("trainer", "gpu"), ("trainer", "ddp"), ("trainer", "mps")}
     if needs_gpu and not torch.cuda.is_available():
         assert len(problems) == 1, problems

@@ -66,10 +66,6 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
             ["dataset.in_channels=4", "augmentation=light"],
             r"dataset\.in_channels: 4, but this data set gives RGB images",
         ),
-        (
-            [*FOLDER, "dataset.in_channels=4"],
-            r"augmentation: ColorJitter is for grey or RGB images, and dataset\.in_channels is 4",
-        ),
         (["dataset.label_map={7: 5}"], r"dataset\.label_map: gives the classes \[5\], and there are 0 to 1"),
         (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),
         (["dataset.num_classes=1"], r"dataset\.num_classes: 1; a background is a class too"),
@@ -98,6 +94,16 @@ def test_problems_name_the_key_the_value_and_the_remedy(
     problems = find_problems(cfg, plain=cfg)
     assert len(problems) == 1, problems
     assert re.search(sentence, problems[0]), problems
+
+
+def test_transforms_of_colours_are_refused_for_images_without(compose_config: Compose) -> None:
+    for overrides, expected in (
+        ((), ["augmentation: ColorJitter is for grey or RGB images"]),
+        (("augmentation=light",), []),
+    ):
+        composed = compose_config(*FOLDER, "dataset.in_channels=4", *overrides)
+        problems = find_problems(check_keys(composed, TrainConfig), plain=plain_config(composed))
+        assert [problem.split(", ")[0] for problem in problems] == expected
 
 
 def test_all_problems_are_reported_at_once(train_config: TrainOverrides) -> None:

@@ -313,12 +313,12 @@ def spoil(root: Path, fault: str) -> None:
     ("fault", "workers", "sentence"),
     [
         ("empty split", 0, "val: has no images"),
-        ("16 bits", 0, "003.png: has 16 bits a channel; this version reads 8-bit images"),
-        ("no mask", 0, "1 of 8 images have no mask; missing: 003.png"),
+        ("16 bits", 0, "003.png: is of more than 8 bits, and the images before it are 8-bit"),
+        ("no mask", 0, "1 of 8 images have no mask; missing: 003"),
         ("mask size", 0, "003.png: the mask is 12x10 and its image"),
         ("truncated", 1, "003.png: is not an image that OpenCV can read, or is truncated"),
         ("label", 1, "003.png: labels outside 0 to 2 and not dataset.ignore_index=255: 9 (4096 pixels)"),
-        ("colours", 0, "003.png: a mask of class ids has one channel, and this has RGB"),
+        ("colours", 0, "003.png: a mask of class ids has one channel, and this has 3"),
     ],
 )
 def test_a_fault_of_the_data_names_the_file(

@@ -13,6 +13,7 @@ from segtrain.data.images import Image
 from segtrain.data.labels import LabelMap
 from segtrain.data.pairs import Sample
 from segtrain.data.sample_check import check_sample
+from segtrain.errors import DataError
 
 Key = tuple[int, int]  # (epoch, index)
 
@@ -53,6 +54,7 @@ class Samples(Dataset[dict[str, Any]]):
     ) -> None:
         self.source = source
         self.labels = labels
+        self.dtype: np.dtype[Any] | None = None  # of the first image that was read; all must have it
         self.augmentation = augmentation
         self.seed = seed
         self.num_classes = num_classes
@@ -93,12 +95,22 @@ class Samples(Dataset[dict[str, Any]]):
             num_classes=self.num_classes,
             ignore_index=self.ignore_index,
         )
+        self.dtype = self.dtype or image.dtype
+        if image.dtype != self.dtype:
+            raise DataError(
+                f"{image_name}: is {_depth(image.dtype)}, and the images before it are {_depth(self.dtype)}; convert "
+                "it, or give dataset.value_range, which makes all of them numbers in 0 to 1"
+            )
         return image, mask
 
     def names(self, index: int) -> tuple[str, str]:
         """Return what messages call a sample's image and mask."""
         names = getattr(self.source, "names", None)
         return names(index) if callable(names) else (f"sample {index}", f"sample {index}")
+
+
+def _depth(dtype: np.dtype[Any]) -> str:
+    return "8-bit" if dtype == np.uint8 else "of more than 8 bits"
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

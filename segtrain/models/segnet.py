@@ -62,7 +62,8 @@ class SegNet(SegmentationNetwork):
         self.auxiliary = AuxiliaryHeads(aux, channels=pooled | decoded, num_classes=num_classes)
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
-        x, poolings, kept = image, [], dict[str, Tensor]()
+        x, poolings = image, []
+        kept: dict[str, Tensor] = {}
         for number, stage in enumerate(self.encoder.convolutions(), start=1):
             for layer in stage:
                 x = layer(x)

@@ -81,6 +81,8 @@ def test_a_batch_larger_than_the_training_split_is_refused() -> None:
 
 def test_an_empty_split_is_named() -> None:
     with pytest.raises(DataError, match="dataset: the nothing split is empty"):
+        data(test_split="nothing", splits=("train", "nothing")).test_dataloader()
+    with pytest.raises(DataError, match=r"dataset: has no nothing split \(has: train, val, test\)"):
         data(test_split="nothing").test_dataloader()
 
 

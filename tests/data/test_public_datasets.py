@@ -175,7 +175,7 @@ def test_the_yaml_has_a_name_a_class_and_a_colour_each(name: str, train_config: 
     if dataset["palette"] is not None:
         assert len(dataset["palette"]) == dataset["num_classes"]
         assert all(len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in dataset["palette"])
-    labels = {label for label in dataset["label_map"].values() if label is not None}
+    labels = {label for label in (dataset["label_map"] or {}).values() if label is not None}
     assert labels in (set(), set(range(dataset["num_classes"])))
     assert dataset.get("splits") == (None if name == "oxford_pet" else ["train", "val"])
 

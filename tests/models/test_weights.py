@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segtrain.checkpoint import FORMAT, write_checkpoint
 from segtrain.models.encoders import ConvNeXtEncoder, MobileNetEncoder, ResNetEncoder, TimmEncoder
+from segtrain.models.norms import change_norms
 from segtrain.models.weights import fit_weights, is_file_name, read_weights, spread_over_channels
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(7)}
@@ -233,6 +234,16 @@ def test_the_report_says_what_became_of_every_tensor() -> None:
 def test_a_counter_alone_is_no_fit() -> None:
     with pytest.raises(ValueError, match=r"no tensor of the file fits Small .*norm\.num_batches_tracked; wanted"):
         fit_weights(Small(), {"norm.num_batches_tracked": torch.tensor(3)})
+
+
+def test_the_encoder_of_a_run_with_group_norm_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    trained = ResNetEncoder("resnet18")
+    change_norms(trained, "group")
+    state = {f"model.encoder.{key}": tensor for key, tensor in trained.state_dict().items()}
+    state |= {f"normalize.{name}": torch.full((1, 3, 1, 1), 0.25) for name in ("mean", "std")}
+    write_checkpoint({"segtrain_format": FORMAT, "state_dict": state}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"norm=group, .*give norm=group and init_from="):
+        ResNetEncoder("resnet18", weights=str(tmp_path / "a.ckpt"))
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 6])
