@@ -78,7 +78,8 @@ def load_file(encoder: Encoder, path: str, *, in_channels: int, new: tuple[str, 
     tensors, found = read_weights(Path(path).expanduser())
     fit = fit_weights(encoder, encoder.translate(tensors))
     lacking = [name for name in (*fit.other_shape, *fit.missing) if not name.startswith(new)]
-    if lacking and all(name.endswith((".running_mean", ".running_var")) for name in lacking):
+    norms = [name for name in encoder.state_dict() if name.endswith((".running_mean", ".running_var"))]
+    if lacking and sorted(lacking) == sorted(norms):
         raise ValueError(
             f"weights: {path} is of a run with norm=group, whose norms have no statistics; give norm=group and "
             f"init_from={path} in place of the encoder's weights"
