@@ -24,7 +24,7 @@ from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
-from segtrain.data.classes import find_classes as read_classes
+from segtrain.data.classes import find_classes
 from segtrain.data.datamodule import SPLITS, SegmentationData
 from segtrain.data.images import ImageReader
 from segtrain.data.labels import LabelMap
@@ -87,7 +87,7 @@ def _label_map(dataset: Config) -> LabelMap:
     )
 
 
-def find_classes(cfg: Config) -> Config:
+def complete_classes(cfg: Config) -> Config:
     """Return the data set's `num_classes` and `class_names`, read off its masks where they are null.
 
     Raises:
@@ -99,7 +99,7 @@ def find_classes(cfg: Config) -> Config:
         names = [f"class_{number}" for number in range(dataset["num_classes"])]
     elif names is None:
         source = _build("dataset.source", dataset["source"], _partial_=True)(split="train")
-        names = read_classes(source, dataset=dataset, labels=_label_map(dataset))
+        names = find_classes(source, dataset=dataset, labels=_label_map(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
     return {"num_classes": dataset.get("num_classes") or len(names), "class_names": names}
 

@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
         from segtrain.config.problems import check_objects
 
         if values["dataset"].get("num_classes") is None or values["dataset"].get("class_names") is None:
-            cfg.dataset.update(build.find_classes(values))
+            cfg.dataset.update(build.complete_classes(values))
             values = check_keys(cfg, TrainConfig)
         plain = plain_config(cfg)
         check_objects(values, plain=plain, from_checkpoint=values["resume"] is not None, multirun=in_sweep())

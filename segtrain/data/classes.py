@@ -36,7 +36,7 @@ def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | 
         return _numbered(len(dataset["palette"]))
 
     def highest(index: int) -> int:
-        mask = source[index][1]
+        mask = source.mask(index) if hasattr(source, "mask") else source[index][1]
         mask = mask if labels is None else labels(mask)
         valid = mask[mask != dataset["ignore_index"]]
         return int(valid.max(initial=0))

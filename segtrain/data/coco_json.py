@@ -6,10 +6,11 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from segtrain.data.images import ImageReader
+from segtrain.data.images import Image, ImageReader
 from segtrain.data.labelme import read_json
 from segtrain.data.listing import need_files
-from segtrain.data.pairs import Sample
+from segtrain.data.masks import Mask
+from segtrain.data.pairs import Files, Sample
 from segtrain.data.polygons import area_of, paint
 from segtrain.errors import DataError
 
@@ -67,13 +68,25 @@ class CocoJson(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return the image (H, W, C) and class ids (H, W)."""
+        """Return the image and the mask of a sample."""
+        return self.image(index), self.mask(index)
+
+    def image(self, index: int) -> Image:
+        """Return an image (H, W, C), uint8 or float32 in 0 to 1."""
+        return self.read_image(self.images[index])
+
+    def mask(self, index: int) -> Mask:
+        """Return a mask's class ids (H, W)."""
         height, width = self.sizes[index]
         try:
             areas = [(label, area_of(shape, height, width)) for label, shape in self.shapes[index]]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.names(index)[1]}: an annotation cannot be read: {error}") from error
-        return self.read_image(self.images[index]), paint(areas, height, width)
+        return paint(areas, height, width)
+
+    def files(self, index: int) -> tuple[Files, Files]:
+        """Return the files of a sample's image and of its mask."""
+        return (self.images[index],), (self.file,)
 
     def names(self, index: int) -> tuple[str, str]:
         """Return what messages call a sample's image and mask."""

@@ -82,18 +82,6 @@ class ImageReader:
         return scaled.astype(np.float32, copy=False)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Return an 8-bit image as RGB uint8 (H, W, 3).
-
-    Raises:
-        DataError: as `ImageReader`, and if the file has more than 8 bits.
-    """
-    image = ImageReader()(path)
-    if image.dtype != np.uint8:
-        raise DataError(f"{path}: has more than 8 bits a channel; give dataset.value_range and a folder of such images")
-    return np.asarray(image, np.uint8)
-
-
 def read_channels(path: Path) -> NDArray[Any]:
     """Return a file's values as they are, (H, W, channels), colours as RGB or RGBA.
 

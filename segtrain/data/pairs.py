@@ -49,8 +49,20 @@ class PairedFiles(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return the image (H, W, C), uint8 or float32 in 0 to 1, and class ids (H, W)."""
-        return self.read_image(*self.images[index]), self.read_mask(*self.masks[index])
+        """Return the image and the mask of a sample."""
+        return self.image(index), self.mask(index)
+
+    def image(self, index: int) -> Image:
+        """Return an image (H, W, C), uint8 or float32 in 0 to 1."""
+        return self.read_image(*self.images[index])
+
+    def mask(self, index: int) -> Mask:
+        """Return a mask's class ids (H, W)."""
+        return self.read_mask(*self.masks[index])
+
+    def files(self, index: int) -> tuple[Files, Files]:
+        """Return the files of a sample's image and of its mask."""
+        return self.images[index], self.masks[index]
 
     def names(self, index: int) -> tuple[str, str]:
         """Return what messages call a sample's image and mask."""

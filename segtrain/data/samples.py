@@ -95,7 +95,8 @@ class Samples(Dataset[dict[str, Any]]):
             num_classes=self.num_classes,
             ignore_index=self.ignore_index,
         )
-        self.dtype = self.dtype or image.dtype
+        if self.dtype is None:
+            self.dtype = image.dtype
         if image.dtype != self.dtype:
             raise DataError(
                 f"{image_name}: is {_depth(image.dtype)}, and the images before it are {_depth(self.dtype)}; convert "

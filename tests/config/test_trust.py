@@ -62,7 +62,7 @@ def test_what_is_not_of_a_trusted_package_is_refused_with_the_remedy(target: str
         "torch.nn.init.kaiming_normal_",
         "torchvision.models.get_model",
         "torchvision.models.segmentation.fcn_resnet50",
-        "segtrain.data.images.read_image",
+        "segtrain.data.images.read_channels",
         "segtrain.module",
         "segtrain.inference.files.Job",
         "segtrain.errors.UserError",
