@@ -85,6 +85,7 @@ class UNet(SegmentationNetwork):
                 x = stage(x, skip, like=skip)
             else:
                 doublings -= 1
+                # a view for its size alone: the image's, halved and rounded up
                 x = stage(x, None, like=image[..., :: 2**doublings, :: 2**doublings])
             kept |= self.auxiliary.keep({f"decoder{number}": x})
         return self.auxiliary(self.classifier(x), kept)  # (N, num_classes, H, W)

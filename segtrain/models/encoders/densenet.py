@@ -1,9 +1,8 @@
 """DenseNet (Huang et al., 2017, arXiv:1608.06993) encoders on torchvision's networks."""
 
 import re
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segtrain.models.encoders.pretrained import family
 from segtrain.models.encoders.sequential import SequentialEncoder
@@ -18,12 +17,6 @@ class DenseNetEncoder(SequentialEncoder):
 
     names = family("densenet")
     first_keeps = True
-
-    def adopt(self, network: Any) -> None:
-        self.features = network.features
-
-    def layers(self) -> list[nn.Module]:
-        return list(self.features)
 
     def translate(self, weights: Weights) -> Weights:
         # files before torchvision 0.3 say norm.1 where it now says norm1

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import nn
-
 from segtrain.models.encoders.pretrained import family
 from segtrain.models.encoders.sequential import StochasticDepthEncoder
 
@@ -21,6 +19,3 @@ class EfficientNetEncoder(StochasticDepthEncoder):
     def adopt(self, network: Any) -> None:
         self.features = network.features[:-1]
         self.beyond = (f"features.{len(self.features)}.",)
-
-    def layers(self) -> list[nn.Module]:
-        return list(self.features)

@@ -83,9 +83,10 @@ class Encoder(nn.Module, ABC):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for stage in self.stages()[: self.frozen]:
-            for module in stage:
-                module.eval()
+        if self.frozen:
+            for stage in self.stages()[: self.frozen]:
+                for module in stage:
+                    module.eval()
         return self
 
 

@@ -1,9 +1,5 @@
 """MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381) and V3 (Howard et al., 2019) encoders on torchvision's."""
 
-from typing import Any
-
-from torch import nn
-
 from segtrain.models.encoders.pretrained import family
 from segtrain.models.encoders.sequential import SequentialEncoder
 
@@ -16,9 +12,3 @@ class MobileNetEncoder(SequentialEncoder):
     """
 
     names = family("mobilenet")
-
-    def adopt(self, network: Any) -> None:
-        self.features = network.features
-
-    def layers(self) -> list[nn.Module]:
-        return list(self.features)

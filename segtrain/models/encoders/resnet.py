@@ -6,7 +6,6 @@ from typing import Any
 from torch import nn
 
 from segtrain.models.encoders.dilation import apply_multi_grid, dilations
-from segtrain.models.encoders.encoder import Encoder
 from segtrain.models.encoders.pretrained import family
 from segtrain.models.encoders.sequential import SequentialEncoder
 
@@ -39,8 +38,7 @@ class ResNetEncoder(SequentialEncoder):
         output_stride: int = 32,
         multi_grid: Sequence[int] | None = None,
     ) -> None:
-        Encoder.__init__(self)
-        self._build(name, in_channels, weights, output_stride)
+        super().__init__(name, in_channels=in_channels, weights=weights, output_stride=output_stride)
         if multi_grid is not None:
             if output_stride == 32:
                 raise ValueError("multi_grid: only a dilated last stage has one; give output_stride 16 or 8")

@@ -1,6 +1,5 @@
 """Encoders on torchvision's networks whose layers run one after the other: where each stride ends, and dilation."""
 
-from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -36,10 +35,6 @@ class SequentialEncoder(Encoder):
 
     def __init__(self, name: str, *, in_channels: int = 3, weights: str | None = None, output_stride: int = 32) -> None:
         super().__init__()
-        self._build(name, in_channels, weights, output_stride)
-
-    def _build(self, name: str, in_channels: int, weights: str | None, output_stride: int) -> None:
-        """Do what every constructor does."""
         if name not in self.names:
             raise ValueError(f"name: {type(self).__name__} has no {name!r} (accepts: {', '.join(self.names)})")
         try:
@@ -57,13 +52,13 @@ class SequentialEncoder(Encoder):
             assert weights is not None
             load_file(self, weights, in_channels=in_channels, new=self.new)
 
-    @abstractmethod
     def adopt(self, network: Any) -> None:
         """Take the parts of torchvision's network that are needed, under its names."""
+        self.features = network.features
 
-    @abstractmethod
     def layers(self) -> list[nn.Module]:
         """Return the modules that run one after the other."""
+        return list(self.features)
 
     def _find_features(self, in_channels: int) -> None:
         """Set the taps, the index of the last layer of every stride, with their strides and channels."""
@@ -123,9 +118,8 @@ class StochasticDepthEncoder(SequentialEncoder):
         output_stride: int = 32,
         drop_path: float | None = None,
     ) -> None:
-        Encoder.__init__(self)
         check_drop_path(drop_path)
-        self._build(name, in_channels, weights, output_stride)
+        super().__init__(name, in_channels=in_channels, weights=weights, output_stride=output_stride)
         if drop_path is not None:
             blocks = [module for module in self.modules() if isinstance(module, StochasticDepth)]
             for number, block in enumerate(blocks):
@@ -139,12 +133,6 @@ class PatchEncoder(StochasticDepthEncoder):
     """
 
     new = ("norms.",)
-
-    def adopt(self, network: Any) -> None:
-        self.features = network.features
-
-    def layers(self) -> list[nn.Module]:
-        return list(self.features)
 
     def _find_features(self, in_channels: int) -> None:
         super()._find_features(in_channels)

@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import nn
 
-from segtrain.models.encoders.encoder import Encoder
 from segtrain.models.encoders.pretrained import family
 from segtrain.models.encoders.segnet import PoolingEncoder
 from segtrain.models.encoders.sequential import SequentialEncoder
@@ -43,12 +42,12 @@ class VGGEncoder(SequentialEncoder, PoolingEncoder):
         fc_as_conv: bool = False,
         dropout: float = 0.5,
     ) -> None:
-        Encoder.__init__(self)
+        # first, for adopt and _find_features, which the constructor calls
         self.before_pooling, self.fc_as_conv, self.dropout = before_pooling, fc_as_conv, dropout
-        self._build(name, in_channels, weights, output_stride)
+        super().__init__(name, in_channels=in_channels, weights=weights, output_stride=output_stride)
 
     def adopt(self, network: Any) -> None:
-        self.features = network.features
+        super().adopt(network)
         if self.fc_as_conv:
             fc6, fc7 = nn.Conv2d(512, 4096, 7, padding=3), nn.Conv2d(4096, 4096, 1)
             for conv, linear in ((fc6, network.classifier[0]), (fc7, network.classifier[3])):
@@ -62,14 +61,15 @@ class VGGEncoder(SequentialEncoder, PoolingEncoder):
             return weights
         translated = {}
         for name, tensor in weights.items():  # fully connected layers are matrices
-            side = {"classifier.0.weight": 7, "classifier.3.weight": 1}.get(name[-19:], 0)
-            if side and tensor.ndim == 2:
-                tensor = tensor.view(tensor.shape[0], -1, side, side)
-            translated[name.replace("classifier.0.", "fc6.0.").replace("classifier.3.", "fc7.0.")] = tensor
+            for linear, conv, side in (("classifier.0.", "fc6.0.", 7), ("classifier.3.", "fc7.0.", 1)):
+                if name.endswith(f"{linear}weight") and tensor.ndim == 2:
+                    tensor = tensor.view(tensor.shape[0], -1, side, side)
+                name = name.replace(linear, conv)
+            translated[name] = tensor
         return translated
 
     def layers(self) -> list[nn.Module]:
-        return [*self.features, *([self.fc6, self.fc7] if self.fc_as_conv else [])]
+        return [*super().layers(), *([self.fc6, self.fc7] if self.fc_as_conv else [])]
 
     def _find_features(self, in_channels: int) -> None:
         super()._find_features(in_channels)
