@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,28 +12,31 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from segtrain.adapt import adapt, normalize_for
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint_io import AtomicCheckpointIO
+from segtrain.config.check import check_keys
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.caching import choose_cache
 from segtrain.data.classes import find_classes
 from segtrain.data.datamodule import SPLITS, SegmentationData
 from segtrain.data.images import ImageReader
 from segtrain.data.labels import LabelMap
+from segtrain.data.parts import Folds, Fraction
+from segtrain.data.source import MakeSource
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision
 from segtrain.inference.any_size import AnySize
 from segtrain.logs import adopt_library_loggers
-from segtrain.models.encoders.encoder import Encoder
-from segtrain.models.normalize import Normalize
-from segtrain.models.norms import change_norms
 from segtrain.module import SegmentationModule
 from segtrain.optim import parameter_groups
 from segtrain.sync_norms import SyncNorms
@@ -62,21 +64,39 @@ def _build(path: str, node: Any, **arguments: Any) -> Any:
 
 def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str = "test") -> SegmentationData:
     """Return the loaders; `start` is where a resumed run goes on."""
-    dataset = cfg["dataset"]
+    dataset, loader = cfg["dataset"], cfg["loader"]
     transforms = _build("augmentation", cfg["augmentation"]["transforms"] or [])
+    mix = cfg["augmentation"].get("mix")
+    source = _source(cfg)
+    if dataset["fraction"] < 1:
+        source = Fraction(source, fraction=dataset["fraction"], seed=cfg["seed"])
     return SegmentationData(
-        _build("dataset.source", dataset["source"], _partial_=True),
+        source,
         augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
+        mix=_build("augmentation.mix", mix) if mix else None,
+        sampling=_build("sampling", cfg["sampling"]),
+        cache=choose_cache(loader["cache"], folder=cfg["paths"]["cache"], dataset=dataset),
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
         labels=_label_map(dataset),
         splits=dataset.get("splits") or SPLITS,
+        batch_size=loader["batch_size"],
+        eval_batch_size=loader["eval_batch_size"],
+        num_workers=loader["num_workers"],
         seed=cfg["seed"],
         start=start,
         repeat_epoch=bool(cfg["trainer"].get("overfit_batches")),
         test_split=test_split,
-        **cfg["loader"],
     )
+
+
+def _source(cfg: Config) -> MakeSource:
+    """Return what opens a split: all of it, or what is another one's fold."""
+    dataset = cfg["dataset"]
+    source = _build("dataset.source", dataset["source"], _partial_=True)
+    if dataset["folds"] is not None:
+        source = Folds(source, folds=dataset["folds"], fold=dataset["fold"])
+    return source
 
 
 def _label_map(dataset: Config) -> LabelMap:
@@ -87,21 +107,28 @@ def _label_map(dataset: Config) -> LabelMap:
     )
 
 
-def complete_classes(cfg: Config) -> Config:
-    """Return the data set's `num_classes` and `class_names`, read off its masks where they are null.
+def complete_classes(cfg: DictConfig, values: Config, schema: type) -> Config:
+    """Return the resolved config with the data set's classes, in `cfg` too, read off its masks where they are null.
+
+    Args:
+        cfg: the composed config.
+        values: what `check_keys` made of it.
+        schema: the command's.
 
     Raises:
         UserError: if the masks cannot be read.
     """
-    dataset = cfg["dataset"]
-    names = dataset.get("class_names")
-    if names is None and dataset.get("num_classes") is not None:
-        names = [f"class_{number}" for number in range(dataset["num_classes"])]
+    dataset = values["dataset"]
+    names, count = dataset.get("class_names"), dataset.get("num_classes")
+    if names is not None and count is not None:
+        return values
+    if names is None and count is not None:
+        names = [f"class_{number}" for number in range(count)]
     elif names is None:
-        source = _build("dataset.source", dataset["source"], _partial_=True)(split="train")
-        names = find_classes(source, dataset=dataset, labels=_label_map(dataset))
+        names = find_classes(_source(values)(split="train"), dataset=dataset, labels=_label_map(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
-    return {"num_classes": dataset.get("num_classes") or len(names), "class_names": names}
+    cfg.dataset.update({"num_classes": count or len(names), "class_names": names})
+    return check_keys(cfg, schema)
 
 
 def build_reader(cfg: Config) -> ImageReader:
@@ -131,43 +158,6 @@ def _without_weights(node: Any) -> Any:
     return node
 
 
-def _normalize(model: nn.Module, dataset: Config) -> Normalize:
-    """Return the input's normalisation: the data set's own where it says one, else that of the model's weights."""
-    channels = dataset["in_channels"]
-    encoder = getattr(model, "encoder", model)
-    values = []
-    for name in ("mean", "std"):
-        own = dataset.get(name)
-        if own is not None and len(own) != channels:
-            raise UserError(f"dataset.{name}: {len(own)} values for dataset.in_channels={channels}; give one a channel")
-        values.append(own or getattr(model, name, getattr(encoder, name, (0.5,) * channels)))
-    return Normalize(*values)
-
-
-def _adapt(model: nn.Module, cfg: Config) -> None:
-    """Apply the settings that hold for any network: its norms, frozen stages, and the crop that it needs."""
-    crop, needed = cfg["dataset"].get("crop_size"), getattr(model, "min_size", 0)
-    if crop is not None and crop < needed:
-        raise UserError(
-            f"dataset.crop_size: {crop} pixels are fewer than the {needed} that {type(model).__name__} needs for its "
-            f"pyramid; give {needed} or more, or a smaller model.output_stride"
-        )
-    try:
-        change_norms(model, cfg["norm"])
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if cfg["frozen_stages"]:
-        encoder = getattr(model, "encoder", None)
-        if not isinstance(encoder, Encoder):
-            raise UserError(
-                f"frozen_stages: {type(model).__name__} has no encoder of segtrain's, whose stages are known; give 0"
-            )
-        try:
-            encoder.freeze(cfg["frozen_stages"])
-        except ValueError as error:
-            raise UserError(f"frozen_stages: {error}") from error
-
-
 def build_module(
     cfg: Config, *, plain: Config, total_steps: int | None = None, restore: bool = False
 ) -> SegmentationModule:
@@ -181,14 +171,14 @@ def build_module(
     """
     dataset = cfg["dataset"]
     model = build_model(cfg, restore=restore)
-    _adapt(model, cfg)
+    adapt(model, cfg)
     if cfg["perf"]["channels_last"]:
         model = model.to(memory_format=torch.channels_last)
     encoder = getattr(model, "encoder", model)
     module = SegmentationModule(
         model,
         loss=_build("loss", cfg["loss"]),
-        normalize=_normalize(model, dataset),
+        normalize=normalize_for(model, dataset),
         any_size=AnySize(stride=max(getattr(encoder, "strides", (32,))), **cfg["inference"]),
         class_names=dataset["class_names"],
         ignore_index=dataset["ignore_index"],
@@ -225,31 +215,6 @@ def _scheduler_maker(cfg: Config, total_steps: int) -> Callable[[Optimizer], LRS
         return _build("scheduler", cfg["scheduler"], optimizer=optimizer, **extra)
 
     return make
-
-
-def schedule_length(trainer: Config, batches_per_epoch: int) -> int:
-    """Return the optimizer steps of a run, from the Trainer's arguments alone.
-
-    Raises:
-        UserError: if the config sets no end.
-    """
-    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    batches = (
-        min(limit, batches_per_epoch)
-        if isinstance(limit, int)
-        else int(batches_per_epoch * (1.0 if limit is None else limit))
-    )
-    per_epoch = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
-    ends = []
-    if (trainer.get("max_steps") or -1) >= 0:
-        ends.append(trainer["max_steps"])
-    if (trainer.get("max_epochs") or -1) >= 0:
-        ends.append(trainer["max_epochs"] * per_epoch)
-    if not ends:
-        raise UserError(
-            "trainer.max_epochs: missing; give trainer.max_epochs=N or ++trainer.max_steps=N, the schedule needs an end"
-        )
-    return max(1, min(ends))
 
 
 def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:

@@ -31,6 +31,11 @@ def default_palette(num_classes: int) -> NDArray[np.uint8]:
     return palette
 
 
+def palette_of(palette: Sequence[Sequence[int]] | None, num_classes: int) -> NDArray[np.uint8]:
+    """Return the (C, 3) colours of a data set's configuration, or the default ones."""
+    return default_palette(num_classes) if palette is None else np.array(palette, np.uint8)
+
+
 def colour(mask: NDArray[np.integer], palette: NDArray[np.uint8], ignore_index: int) -> NDArray[np.uint8]:
     """Return the RGB picture (H, W, 3) of class ids (H, W)."""
     picture = palette[np.where(mask == ignore_index, 0, mask)]
@@ -39,10 +44,15 @@ def colour(mask: NDArray[np.integer], palette: NDArray[np.uint8], ignore_index: 
 
 
 def overlay(
-    image: NDArray[Any], mask: NDArray[np.integer], palette: NDArray[np.uint8], *, opacity: float = 0.5
+    image: NDArray[Any],
+    mask: NDArray[np.integer],
+    palette: NDArray[np.uint8],
+    *,
+    ignore_index: int | None = None,
+    opacity: float = 0.5,
 ) -> NDArray[np.uint8]:
-    """Return the image with the mask's colours over it; class colours of (0, 0, 0) stay clear."""
-    colours = palette[mask].astype(np.float32)
+    """Return the image with the mask's colours over it; class colours of (0, 0, 0) stay clear, void is white."""
+    colours = (palette[mask] if ignore_index is None else colour(mask, palette, ignore_index)).astype(np.float32)
     share = np.where(colours.any(axis=2, keepdims=True), opacity, 0.0)
     return (_rgb(image) * (1 - share) + colours * share).round().astype(np.uint8)
 
@@ -72,6 +82,32 @@ def draw_grid(
         lines.append(np.concatenate([_fit(part, smooth=i in (0,)) for i, part in enumerate(parts)], axis=1))
     lines.append(_legend(palette, class_names, 4 * WIDTH))
     return np.concatenate(lines)
+
+
+def draw_samples(
+    images: Sequence[NDArray[Any]],
+    masks: Sequence[NDArray[np.integer]],
+    *,
+    palette: NDArray[np.uint8],
+    class_names: Sequence[str],
+    ignore_index: int,
+    columns: int = 4,
+) -> NDArray[np.uint8]:
+    """Return one picture of images (H, W, C) with their masks over them, and a legend below."""
+    tiles = [
+        _fit(overlay(image, mask, palette, ignore_index=ignore_index), smooth=True)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    lines = []
+    for start in range(0, len(tiles), columns):
+        row = tiles[start : start + columns]
+        height = max(tile.shape[0] for tile in row)
+        line = np.full((height, columns * WIDTH, 3), 255, np.uint8)
+        for column, tile in enumerate(row):
+            line[: tile.shape[0], column * WIDTH : (column + 1) * WIDTH] = tile
+        lines.append(line)
+    colours = np.concatenate([palette, np.array([VOID], np.uint8)])
+    return np.concatenate([*lines, _legend(colours, [*class_names, "void"], columns * WIDTH)])
 
 
 def _rgb(image: NDArray[Any]) -> NDArray[np.uint8]:

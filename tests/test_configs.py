@@ -15,9 +15,10 @@ from segtrain.config.locate import config_dir
 from segtrain.config.problems import find_problems
 from segtrain.config.schema import TrainConfig
 from segtrain.models.encoders import pretrained
+from segtrain.schedulers import schedule_length
 
 CONFIGS = Path(config_dir())
-ROOTS = {"train", "eval", "predict", "resume"}
+ROOTS = {"train", "eval", "predict", "resume", "show"}
 # options that are not alternatives of the train command, and why
 OTHER = {"hydra": "chosen by each root", "paths": "one option"}
 
@@ -33,11 +34,11 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 77
+    assert len(options()) == len({*options()}) == 81
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "callbacks", "dataset", "debug", "experiment", "hydra", "logger", "loss", "model"),
-        *("model/encoder", "optimizer", "paths", "scheduler", "trainer"),
+        *("model/encoder", "optimizer", "paths", "sampling", "scheduler", "trainer"),
     }
 
 
@@ -54,6 +55,8 @@ def overrides_for(group: str, option: str, root: Path) -> list[str]:
         chosen.append(f"dataset.root='{root}'")
     if option == "csv":
         chosen.append(f"dataset.file='{root}/train.csv'")
+    if option == "by_weight":
+        chosen.append(f"sampling.weights={[1] * 80}")  # nuclei have none
     if option in ("folder", "csv", "coco_json"):  # their classes are found in the files
         chosen += ["dataset.num_classes=2", "dataset.class_names=[a,b]"]
     return chosen
@@ -83,7 +86,7 @@ def test_every_model_builds_and_predicts(
     composed = compose_config(*overrides_for(group, option, tmp_path))
     cfg = check_keys(composed, TrainConfig)
     data = build.build_data(cfg)
-    steps = build.schedule_length(cfg["trainer"], data.batches_per_epoch(1))
+    steps = schedule_length(cfg["trainer"], data.batches_per_epoch(1))
     module = build.build_module(cfg, plain=plain_config(composed), total_steps=steps)
     optimizer = module.configure_optimizers()["optimizer"]
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.model.parameters()))
@@ -134,7 +137,18 @@ def test_help_lists_every_option_of_every_group_with_its_line() -> None:
 def test_help_marks_the_defaults_that_compose(compose_config: Compose) -> None:
     text = command_help("train", "Train.", [])
     starred = {line.split()[1] for line in text.splitlines() if line.strip().startswith("*")}
-    assert {"nuclei", "unet", "standard", "ce_dice", "adamw", "poly", "auto", "tensorboard", "default"} == starred
+    assert {
+        "nuclei",
+        "unet",
+        "standard",
+        "ce_dice",
+        "adamw",
+        "poly",
+        "auto",
+        "tensorboard",
+        "default",
+        "shuffle",
+    } == starred
     assert compose_config()["dataset"]["name"] == "nuclei"
 
 
@@ -142,6 +156,12 @@ def test_help_names_every_key_of_the_root(compose_config: Compose) -> None:
     text = command_help("train", "Train.", [])
     for key in ("seed=", "loader.batch_size=", "param_groups.encoder_lr_factor=", "inference.tile=", "resume="):
         assert f"  {key}" in text
+
+
+def test_help_of_show_has_the_keys_and_groups_of_training_and_its_own() -> None:
+    train, show = command_help("train", "", []), command_help("show", "", [])
+    assert "  num_samples=16" in show
+    assert set(train.splitlines()[4:-3]) <= set(show.splitlines())
 
 
 def test_the_encoder_is_chosen_inside_the_model(train_config: Callable[..., dict[str, Any]]) -> None:

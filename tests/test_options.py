@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 
 def test_a_repeated_epoch_has_the_keys_of_the_first() -> None:
-    sampler = EpochSampler(10, batch_size=2, seed=3, repeat=True)
+    sampler = EpochSampler(10, batch_size=2, seed=3, same_epoch=True)
     first = list(sampler)
     sampler.set_epoch(4)
     assert list(sampler) == first

@@ -20,7 +20,14 @@ class MetricsCsv(pl.Callback):
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
         self.path = path
         scores = [f"val/{name}" for name in ("loss", *score_names(class_names))]
-        self.columns = ["epoch", "step", "train/epoch_loss", "perf/images_per_second", *scores]
+        self.columns = [
+            "epoch",
+            "step",
+            "train/epoch_loss",
+            "perf/images_per_second",
+            "perf/data_wait_fraction",
+            *scores,
+        ]
         self.validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

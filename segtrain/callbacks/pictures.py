@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from segtrain.visualize import Row, default_palette, draw_grid
+from segtrain.visualize import Row, draw_grid, palette_of
 
 
 class Pictures(pl.Callback):
@@ -33,7 +33,7 @@ class Pictures(pl.Callback):
     ) -> None:
         self.num_images = num_images
         self.class_names = class_names
-        self.palette = default_palette(len(class_names)) if palette is None else np.array(palette, np.uint8)
+        self.palette = palette_of(palette, len(class_names))
         self.ignore_index = ignore_index
         self.rows: list[Row] = []
 

@@ -1,13 +1,19 @@
-"""Images per second of training, validation left out."""
+"""How fast training is, and how much of its time it waits for data; validation is left out."""
 
 import time
 from typing import Any
 
 import pytorch_lightning as pl
 
+from segtrain.data.datamodule import Loader
+
 
 class Throughput(pl.Callback):
-    """Log `perf/images_per_second` of all devices at the end of every epoch."""
+    """Log `perf/images_per_second` of all devices and `perf/data_wait_fraction` at the end of every epoch.
+
+    The second is the share of the time in which the first device's process waited for its loader: near 0 the network
+    is the bottleneck, near 1 the data.
+    """
 
     def __init__(self) -> None:
         self.started = 0.0
@@ -31,5 +37,8 @@ class Throughput(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.started or not self.images:
             return  # resumed at an epoch's end
-        rate = self.images / (time.perf_counter() - self.started - self.paused)
-        pl_module.log("perf/images_per_second", rate, rank_zero_only=True)
+        seconds = time.perf_counter() - self.started - self.paused
+        pl_module.log("perf/images_per_second", self.images / seconds, rank_zero_only=True)
+        if isinstance(trainer.train_dataloader, Loader):
+            waited = min(1.0, trainer.train_dataloader.waited / seconds)
+            pl_module.log("perf/data_wait_fraction", waited, rank_zero_only=True)

@@ -18,10 +18,9 @@ def main(cfg: DictConfig) -> None:
 
         from segtrain import build, training
         from segtrain.config.problems import check_objects
+        from segtrain.schedulers import schedule_length
 
-        if values["dataset"].get("num_classes") is None or values["dataset"].get("class_names") is None:
-            cfg.dataset.update(build.complete_classes(values))
-            values = check_keys(cfg, TrainConfig)
+        values = build.complete_classes(cfg, values, TrainConfig)
         plain = plain_config(cfg)
         check_objects(values, plain=plain, from_checkpoint=values["resume"] is not None, multirun=in_sweep())
         resumed = training.prepare_run(run, values, plain)
@@ -29,7 +28,7 @@ def main(cfg: DictConfig) -> None:
         data = build.build_data(values, start=resumed.start)
         test = values["test"] and "test" in data.splits and not in_sweep()
         data.open_splits("train", "val", *(["test"] if test else []))  # a wrong folder ends here, not after training
-        total_steps = build.schedule_length(values["trainer"], data.batches_per_epoch(1))
+        total_steps = schedule_length(values["trainer"], data.batches_per_epoch(1))
         module = build.build_module(
             values, plain=plain, total_steps=total_steps, restore=resumed.checkpoint is not None
         )

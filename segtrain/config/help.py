@@ -20,15 +20,15 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
         arguments: the rest of the command line.
     """
     folders = [Path(config_dir()), *user_dirs(arguments)]
-    root = folders[0] / f"{command}.yaml"
+    roots = _roots(folders[0] / f"{command}.yaml")
     lines = [
         f"segtrain {command}: {summary}",
         "",
         f"usage: segtrain {command} [group=option ...] [key=value ...]",
         "",
     ]
-    lines += ["keys", *_root_keys(root), ""]
-    defaults = _defaults(root)
+    lines += ["keys", *[line for root in roots for line in _root_keys(root)], ""]
+    defaults = {group: option for root in roots for group, option in _defaults(root).items()}
     if defaults:
         lines.append("groups (the default is marked *)")
         for group in sorted(_groups(folders), key=lambda name: (name.split("/")[0], name)):
@@ -43,6 +43,13 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
         f"segtrain {command} --hydra-help          Hydra's own flags",
     ]
     return "\n".join(lines)
+
+
+def _roots(root: Path) -> list[Path]:
+    """Return a root YAML and those that its defaults list takes in whole."""
+    taken = re.findall(r"^  - ([a-z]+)$", root.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    others = [root.with_name(f"{name}.yaml") for name in taken]
+    return [root, *[path for path in others if path.is_file()]]
 
 
 def _groups(folders: list[Path]) -> set[str]:

@@ -42,6 +42,7 @@ def find_problems(
         + target_problems(cfg)
         + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
+        + _part_problems(cfg["dataset"])
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
@@ -51,7 +52,7 @@ def find_problems(
 
 def _absent_targets(cfg: dict[str, Any]) -> list[str]:
     """Return a problem for every component without a `_target_`: a misspelt name inside a group makes one."""
-    needed = {name: cfg[name] for name in ("model", "loss", "optimizer", "trainer")}
+    needed = {name: cfg[name] for name in ("model", "loss", "optimizer", "trainer", "sampling")}
     needed |= {name: cfg[name] for name in ("scheduler", "logger") if cfg[name]}
     needed |= {f"callbacks.{name}": node for name, node in (cfg["callbacks"] or {}).items() if node}
     needed["dataset.source"] = (cfg["dataset"] or {}).get("source")
@@ -67,7 +68,7 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
 DATASET_KEYS = (
     *("name", "root", "source", "num_classes", "ignore_index", "class_names", "palette", "in_channels"),
     *("crop_size", "scale_limit", "vertical_flip", "rotate90", "mean", "std"),
-    *("label_map", "reduce_zero_label", "splits", "value_range"),
+    *("label_map", "reduce_zero_label", "splits", "value_range", "fraction", "folds", "fold"),
 )
 
 
@@ -119,6 +120,22 @@ def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     crop = dataset.get("crop_size")
     if crop is not None and crop < 32:
         problems.append(f"dataset.crop_size: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")
+    return problems
+
+
+def _part_problems(dataset: dict[str, Any]) -> list[str]:
+    """Refuse shares and folds that there cannot be."""
+    fraction, folds, fold = (dataset.get(key) for key in ("fraction", "folds", "fold"))
+    problems = []
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        problems.append(f"dataset.fraction: {fraction!r} is not above 0 to 1, a share of the training images")
+    if folds is None:
+        if fold != 0:
+            problems.append(f"dataset.fold: {fold!r} of what? Give dataset.folds, such as dataset.folds=5")
+    elif not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
+        problems.append(f"dataset.folds: {folds!r} is not a number of 2 or more; null is no cross-validation")
+    elif not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
+        problems.append(f"dataset.fold: {fold!r} is not one of the folds 0 to {folds - 1}")
     return problems
 
 

@@ -33,6 +33,14 @@ class Norm(Enum):
     frozen = "frozen"
 
 
+class CacheKind(Enum):
+    """Where decoded samples are kept."""
+
+    none = "none"
+    ram = "ram"
+    disk = "disk"
+
+
 class Mode(Enum):
     """Which direction of the monitored score is better."""
 
@@ -47,6 +55,7 @@ class Loader:
     batch_size: int
     eval_batch_size: int
     num_workers: int | None
+    cache: CacheKind
 
 
 @dataclass
@@ -81,6 +90,7 @@ class Paths:
     """Where things go."""
 
     output: str
+    cache: str
 
 
 @dataclass
@@ -107,6 +117,7 @@ class ModelConfig:
     trust: list[str]
     dataset: Any
     augmentation: Any
+    sampling: Any
     model: Any
     loss: Any
     optimizer: Any
@@ -128,6 +139,15 @@ class TrainConfig(ModelConfig):
     checkpoint: CheckpointPolicy
     init_from: str | None
     resume: str | None
+
+
+@dataclass
+class ShowConfig(TrainConfig):
+    """Root of configs/show.yaml: a training's configuration and what to draw of its data."""
+
+    num_samples: int
+    split: Split
+    output: str
 
 
 @dataclass

@@ -78,8 +78,19 @@ def _is_component(found: Any) -> bool:
 
     from segtrain.data.images import ImageReader
     from segtrain.data.masks import MaskReader
+    from segtrain.data.sampling import Sampling
 
-    bases = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose, ImageReader, MaskReader)
+    bases = (
+        nn.Module,
+        Optimizer,
+        LRScheduler,
+        Dataset,
+        A.BasicTransform,
+        A.BaseCompose,
+        ImageReader,
+        MaskReader,
+        Sampling,
+    )
     return issubclass(found, (*bases, pl.Trainer, pl.Callback, Logger))
 
 

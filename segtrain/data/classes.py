@@ -1,19 +1,18 @@
 """Which classes a data set has, where its configuration does not say: read off the masks of the training split."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segtrain.data.labels import LabelMap
+from segtrain.data.source import Source, mask_of
+from segtrain.data.threads import each_sample
 from segtrain.errors import DataError
 
 MOST = 256  # classes; more are instance numbers or colours, not classes
 
 
-def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | None) -> list[str]:
+def find_classes(source: Source, *, dataset: Mapping[str, Any], labels: LabelMap | None) -> list[str]:
     """Return the names of the classes 0 to the highest label of a source's masks.
 
     The names are the source's own `class_names`, the lines of ROOT/classes.txt, or class_0, class_1, ...
@@ -36,13 +35,12 @@ def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | 
         return _numbered(len(dataset["palette"]))
 
     def highest(index: int) -> int:
-        mask = source.mask(index) if hasattr(source, "mask") else source[index][1]
+        mask = mask_of(source, index)
         mask = mask if labels is None else labels(mask)
         valid = mask[mask != dataset["ignore_index"]]
         return int(valid.max(initial=0))
 
-    with ThreadPoolExecutor() as pool:
-        top = int(np.max([*pool.map(highest, range(len(source)))], initial=0))
+    top = max(each_sample(source, highest), default=0)
     if top >= MOST:
         raise DataError(
             f"dataset.num_classes: the masks have labels up to {top}, which are no classes; is dataset.mask right "

@@ -1,19 +1,32 @@
 """The loaders of the three splits."""
 
-import os
-from collections.abc import Callable, Sequence
+import copy
+import functools
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.cache import Cache
 from segtrain.data.labels import LabelMap
-from segtrain.data.sampler import EpochSampler, EvalSampler
-from segtrain.data.samples import Key, Samples, Source, collate
+from segtrain.data.mixing import Mix
+from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_length
+from segtrain.data.samples import Key, Samples, collate
+from segtrain.data.sampling import Sampling, Shuffle
+from segtrain.data.source import MakeSource
 from segtrain.errors import DataError, UserError
+from segtrain.hardware import num_cores
+
+log = logging.getLogger("segtrain")
 
 SPLITS = ("train", "val", "test")
 
@@ -24,6 +37,9 @@ class SegmentationData(pl.LightningDataModule):
     Args:
         source: called with `split="train"`, "val" or "test"; returns a `Source`.
         augmentation: of the training split.
+        mix: of the images of a training batch, or None.
+        sampling: how often each training image comes in an epoch.
+        cache: keeps what it is called with, a split's samples and its name; None reads files every time.
         num_classes: C.
         ignore_index: the label of void.
         labels: from the masks' values to labels; None where they are the same.
@@ -39,9 +55,12 @@ class SegmentationData(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: Callable[..., Source],
+        source: MakeSource,
         *,
         augmentation: Augmentation,
+        mix: Mix | None = None,
+        sampling: Sampling | None = None,
+        cache: Callable[[Samples, str], Cache] | None = None,
         num_classes: int,
         ignore_index: int,
         labels: LabelMap | None = None,
@@ -57,6 +76,9 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         self.source = source
         self.augmentation = augmentation
+        self.mix = mix
+        self.sampling = Shuffle() if sampling is None else sampling
+        self.cache = cache
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.labels = labels
@@ -69,6 +91,7 @@ class SegmentationData(pl.LightningDataModule):
         self.repeat_epoch = repeat_epoch
         self.test_split = test_split
         self._samples: dict[str, Samples] = {}
+        self._repeats: list[NDArray[np.float64] | None] = []  # once they are known
 
     def samples(self, split: str) -> Samples:
         """Return a split's samples; the files are listed once.
@@ -112,50 +135,52 @@ class SegmentationData(pl.LightningDataModule):
                 f"loader.batch_size: {self.batch_size} images cannot be divided over {world_size} devices; "
                 f"give a multiple of {world_size}"
             )
-        count = len(self.samples("train")) // self.batch_size
-        if count == 0:
+        length = epoch_length(len(self.samples("train")), self.repeats())
+        if self.batch_size > length:
+            raise UserError(f"loader.batch_size: {self.batch_size} is more than the {length} training images")
+        if self.mix is not None and self.batch_size // world_size % 2:
             raise UserError(
-                f"loader.batch_size: {self.batch_size} is more than the {len(self.samples('train'))} training images"
+                f"loader.batch_size: augmentation.mix pairs the {self.batch_size // world_size} images of a device's "
+                "batch, so their number must be even"
             )
-        return count
+        return length // self.batch_size
+
+    def repeats(self) -> NDArray[np.float64] | None:
+        """Return how often each training image comes in an epoch; masks are read once, if the sampling needs them."""
+        if not self._repeats:
+            self._repeats.append(self.sampling.repeats(self.samples("train")))
+        return self._repeats[0]
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         rank, world_size = self._rank()
         self.batches_per_epoch(world_size)
-        samples = self.samples("train")
+        samples = self._cached("train")
         batch_size = self.batch_size // world_size
         sampler = EpochSampler(
             len(samples),
             batch_size=batch_size,
             seed=self.seed,
+            repeats=self.repeats(),
             rank=rank,
             world_size=world_size,
             start=self.start,
-            repeat=self.repeat_epoch,
+            same_epoch=self.repeat_epoch,
         )
         return self._loader(samples, sampler, batch_size, training=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return self._eval_dataloader("val")
+        return self._eval_loader(self._cached("val"))
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
-        return self._eval_dataloader(self.test_split)
+        return self._eval_loader(self.samples(self.test_split))
 
-    def _eval_dataloader(self, split: str) -> DataLoader[dict[str, Any]]:
+    def _eval_loader(self, samples: Samples) -> DataLoader[dict[str, Any]]:
         """Return whole, unaugmented images of any split, each once over all ranks."""
         rank, world_size = self._rank()
-        samples = self.samples(split)
-        if split == "train":
-            samples = Samples(
-                samples.source,
-                augmentation=None,
-                seed=self.seed,
-                num_classes=self.num_classes,
-                ignore_index=self.ignore_index,
-                labels=self.labels,
-            )
+        plain = copy.copy(samples)
+        plain.augmentation = None
         sampler = EvalSampler(len(samples), rank=rank, world_size=world_size)
-        return self._loader(samples, sampler, self.eval_batch_size, training=False)
+        return self._loader(plain, sampler, self.eval_batch_size, training=False)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -164,22 +189,48 @@ class SegmentationData(pl.LightningDataModule):
         self, samples: Samples, sampler: Sampler[Key], batch_size: int, *, training: bool
     ) -> DataLoader[dict[str, Any]]:
         workers = choose_workers() if self.num_workers is None else self.num_workers
-        return DataLoader(
+        return Loader(
             samples,
             batch_sampler=BatchSampler(sampler, batch_size, drop_last=training),  # type: ignore[arg-type]
-            collate_fn=collate,
+            collate_fn=functools.partial(collate, mix=self.mix if training else None),
             num_workers=workers,
             persistent_workers=training and workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
+            multiprocessing_context="fork" if workers and samples.cache is not None else None,  # it lies in our memory
         )
+
+    def _cached(self, split: str) -> Samples:
+        """Return a split's samples, decoded once where there is a cache."""
+        samples = self.samples(split)
+        if self.cache is not None and samples.cache is None:
+            if "fork" not in multiprocessing.get_all_start_methods():
+                raise UserError("loader.cache: this system cannot share memory with worker processes; give none")
+            samples.cache = self.cache(samples, split)
+        return samples
+
+
+class Loader(DataLoader[dict[str, Any]]):
+    """A loader that adds up how long its batches were waited for."""
+
+    waited = 0.0  # seconds since the iteration began
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        self.waited = 0.0
+        batches = super().__iter__()
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
 
 def choose_workers() -> int:
     """Return a number of workers per device for this machine: its cores shared by the devices, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = max(1, torch.cuda.device_count() if torch.cuda.is_available() else 1)
-    return max(1, min(8, cores // devices - 1))
+    return max(1, min(8, num_cores() // devices - 1))
 
 
 def _start_worker(worker: int) -> None:

@@ -1,33 +1,32 @@
 """Samples as pure functions of (seed, epoch, index), and batches of them."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from segtrain.data.augmentation import Augmentation
-from segtrain.data.images import Image
+from segtrain.data.cache import Cache
 from segtrain.data.labels import LabelMap
+from segtrain.data.masks import Mask
+from segtrain.data.mixing import Mix
 from segtrain.data.pairs import Sample
 from segtrain.data.sample_check import check_sample
+from segtrain.data.source import Source, mask_of, names_of, weights_of
+from segtrain.data.threads import each_sample
 from segtrain.errors import DataError
 
-Key = tuple[int, int]  # (epoch, index)
 
+class Key(NamedTuple):
+    """What a sample depends on, beside the seed; `repeat` counts how often it came before in the epoch."""
 
-class Source(Protocol):
-    """What a data set must offer: a length, and (image (H, W, C), mask (H, W)) by index.
-
-    The image is uint8, or float32 in 0 to 1. If it also has `names(index)`, messages name its files; `weights`, if it
-    has them, are those of its samples.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
+    epoch: int
+    sample: int
+    repeat: int = 0
 
 
 class Samples(Dataset[dict[str, Any]]):
@@ -40,6 +39,7 @@ class Samples(Dataset[dict[str, Any]]):
         num_classes: labels are 0 to num_classes - 1,
         ignore_index: or this.
         labels: from the mask's values to these labels; None where they are the same.
+        cache: of what `read` returns, or None.
     """
 
     def __init__(
@@ -51,9 +51,11 @@ class Samples(Dataset[dict[str, Any]]):
         num_classes: int,
         ignore_index: int,
         labels: LabelMap | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.source = source
         self.labels = labels
+        self.cache = cache
         self.dtype: np.dtype[Any] | None = None  # of the first image that was read; all must have it
         self.augmentation = augmentation
         self.seed = seed
@@ -64,18 +66,18 @@ class Samples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Return image (H, W, C), mask (H, W) and index of the sample `index` in `epoch`.
+    def __getitem__(self, key: Key | tuple[int, int]) -> dict[str, Any]:
+        """Return image (H, W, C), mask (H, W), index, and the seed for mixing it with another.
 
         Raises:
             DataError: if the source cannot read it, or its mask does not fit; the file is named.
         """
-        epoch, index = key
-        image, mask = self.read(index)
-        mask = mask.astype(self.mask_dtype, copy=False)  # padding with ignore_index must fit into it
+        key = Key(*key)
+        seed, mix_seed = sample_seeds(self.seed, key)
+        image, mask = self.read(key.sample) if self.cache is None else self.cache[key.sample]
         if self.augmentation is not None:
-            image, mask = self.augmentation(image, mask, seed=sample_seed(self.seed, epoch, index))
-        return {"image": image, "mask": mask, "index": index}
+            image, mask = self.augmentation(image, mask, seed=seed)
+        return {"image": image, "mask": mask, "index": key.sample, "seed": mix_seed}
 
     def read(self, index: int) -> Sample:
         """Return a sample as it is, with class ids, checked.
@@ -102,35 +104,79 @@ class Samples(Dataset[dict[str, Any]]):
                 f"{image_name}: is {_depth(image.dtype)}, and the images before it are {_depth(self.dtype)}; convert "
                 "it, or give dataset.value_range, which makes all of them numbers in 0 to 1"
             )
-        return image, mask
+        return image, mask.astype(self.mask_dtype, copy=False)  # into which ignore_index, of padding, fits
 
     def names(self, index: int) -> tuple[str, str]:
         """Return what messages call a sample's image and mask."""
-        names = getattr(self.source, "names", None)
-        return names(index) if callable(names) else (f"sample {index}", f"sample {index}")
+        return names_of(self.source, index)
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        """The weight of every sample; None if the data set has none."""
+        return weights_of(self.source)
+
+    def presence(self) -> NDArray[np.bool_]:
+        """Return (N, num_classes): which classes the mask of each sample has; reads all masks.
+
+        Raises:
+            DataError: if a mask cannot be read.
+        """
+
+        def has(index: int) -> NDArray[np.bool_]:
+            mask = self.cache.mask(index) if self.cache is not None else self._mask(index)
+            valid = mask[(mask != self.ignore_index) & (mask >= 0) & (mask < self.num_classes)]
+            return np.bincount(valid, minlength=self.num_classes) > 0
+
+        return np.array(list(each_sample(self.source, has)))
+
+    def _mask(self, index: int) -> Mask:
+        mask = mask_of(self.source, index)
+        return mask if self.labels is None else self.labels(mask)
 
 
 def _depth(dtype: np.dtype[Any]) -> str:
     return "8-bit" if dtype == np.uint8 else "of more than 8 bits"
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Return 32 well-mixed bits for one sample."""
-    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
+def sample_seeds(seed: int, key: Key) -> tuple[int, int]:
+    """Return 32 well-mixed bits for a sample's augmentation, and 32 for mixing it with another."""
+    augmentation, mix = np.random.SeedSequence((seed, *key)).generate_state(2).tolist()
+    return augmentation, mix
 
 
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[dict[str, Any]], *, mix: Mix | None = None) -> dict[str, Any]:
     """Return a batch: image (N, C, H, W) in channels_last order, mask (N, H, W), index (N,).
 
     Images of several sizes (validation without crops) are lists of such tensors with N = 1.
+
+    Args:
+        samples: as `Samples` returns them.
+        mix: mixes images of one size with each other, or None.
     """
     index = torch.tensor([sample["index"] for sample in samples])
-    images = [_channels_last(sample["image"]) for sample in samples]
-    masks = [torch.from_numpy(np.ascontiguousarray(sample["mask"]))[None] for sample in samples]
+    images, masks = [sample["image"] for sample in samples], [sample["mask"] for sample in samples]
     if len({image.shape for image in images}) > 1:
-        return {"image": [image.permute(0, 3, 1, 2) for image in images], "mask": masks, "index": index}
-    return {"image": torch.cat(images).permute(0, 3, 1, 2), "mask": torch.cat(masks), "index": index}
+        return {
+            "image": [_channels_first(image[None]) for image in images],
+            "mask": [torch.from_numpy(mask[None].copy()) for mask in masks],
+            "index": index,
+        }
+    several, truth = np.stack(images), np.stack(masks)
+    if mix is not None:
+        several, truth = mix(several, truth, seeds=[sample["seed"] for sample in samples])
+    return {"image": _channels_first(several), "mask": torch.from_numpy(truth), "index": index}
 
 
-def _channels_last(image: Image) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image))[None]  # (1, H, W, C)
+def unbatch(batches: Iterable[dict[str, Any]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield the image (H, W, C) and mask (H, W) of every sample of some batches."""
+    for batch in batches:
+        images, masks = batch["image"], batch["mask"]
+        if isinstance(images, list):  # of several sizes
+            images, masks = ([part[0] for part in parts] for parts in (images, masks))
+        for image, mask in zip(images, masks, strict=True):
+            yield image.permute(1, 2, 0).numpy(), mask.numpy()
+
+
+def _channels_first(images: NDArray[Any]) -> Tensor:
+    """Return (N, H, W, C) as (N, C, H, W); what lies in a read-only cache is copied."""
+    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2)

@@ -15,7 +15,7 @@ from segtrain.data.images import IMAGE_SUFFIXES, ImageReader
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision, find_device
 from segtrain.module import SegmentationModule
-from segtrain.visualize import default_palette, overlay
+from segtrain.visualize import overlay, palette_of
 
 log = logging.getLogger("segtrain")
 
@@ -88,7 +88,7 @@ def predict_files(
         raise UserError(str(error)) from error
     if precision == "auto":
         precision = choose_precision("gpu" if place.type == "cuda" else place.type)
-    colours = default_palette(len(module.class_names)) if palette is None else np.array(palette, np.uint8)
+    colours = palette_of(palette, len(module.class_names))
     module = module.to(place).eval()
     mixed = precision in ("bf16-mixed", "16-mixed")
     dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16

@@ -90,7 +90,7 @@ def test_an_empty_split_is_named() -> None:
 def test_workers_share_the_machines_cores(
     cores: int, devices: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(datamodule, "num_cores", lambda: cores)
     monkeypatch.setattr(datamodule.torch.cuda, "is_available", lambda: devices > 0)
     monkeypatch.setattr(datamodule.torch.cuda, "device_count", lambda: devices)
     assert choose_workers() == expected

@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 
 from segtrain.data.sampler import EpochSampler, EvalSampler
+from segtrain.data.samples import Key
 
 
-def keys(epoch: int = 0, **options: object) -> list[tuple[int, int]]:
+def keys(epoch: int = 0, **options: object) -> list[Key]:
     sampler = EpochSampler(**{"num_samples": 23, "batch_size": 4, "seed": 0, **options})  # type: ignore[arg-type]
     sampler.set_epoch(epoch)
     return list(sampler)
@@ -16,19 +17,19 @@ def keys(epoch: int = 0, **options: object) -> list[tuple[int, int]]:
 def test_an_epoch_has_each_sample_at_most_once_in_whole_batches() -> None:
     found = keys(epoch=3)
     assert len(found) == len(set(found)) == 20
-    assert {epoch for epoch, _ in found} == {3}
-    assert {index for _, index in found} <= set(range(23))
+    assert {key.epoch for key in found} == {3}
+    assert {key.sample for key in found} <= set(range(23))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert keys(epoch=2) == keys(epoch=2)
-    orders = {tuple(index for _, index in keys(epoch=epoch, seed=seed)) for epoch in range(5) for seed in range(3)}
+    orders = {tuple(key.sample for key in keys(epoch=epoch, seed=seed)) for epoch in range(5) for seed in range(3)}
     assert len(orders) == 15
     assert tuple(range(20)) not in orders
 
 
 def test_every_sample_is_left_out_in_some_epoch_and_none_in_all() -> None:
-    counts = Counter(index for epoch in range(60) for _, index in keys(epoch=epoch))
+    counts = Counter(key.sample for epoch in range(60) for key in keys(epoch=epoch))
     assert counts.keys() == set(range(23))
     assert max(counts.values()) < 60
 
@@ -77,7 +78,7 @@ def test_the_length_is_a_whole_epochs_also_after_a_start_in_mid_epoch() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_goes_through_every_sample_once_over_all_ranks(num_samples: int, world_size: int) -> None:
     samplers = [EvalSampler(num_samples, rank=rank, world_size=world_size) for rank in range(world_size)]
-    together = [index for sampler in samplers for _, index in sampler]
+    together = [key.sample for sampler in samplers for key in sampler]
     assert sorted(together) == list(range(num_samples))
     assert [len(sampler) for sampler in samplers] == [len(list(sampler)) for sampler in samplers]
-    assert list(EvalSampler(3)) == [(0, 0), (0, 1), (0, 2)]
+    assert list(EvalSampler(3)) == [Key(0, 0), Key(0, 1), Key(0, 2)]

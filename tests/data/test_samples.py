@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.labels import LabelMap
 from segtrain.data.pairs import PairedFiles
-from segtrain.data.samples import Samples, collate, sample_seed
+from segtrain.data.samples import Key, Samples, collate, sample_seeds
 from segtrain.errors import DataError, message_of
 
 VOID = 255
@@ -71,7 +71,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_and_not_on_what_was_read_befor
 
 
 def test_seeds_of_samples_are_mixed_so_that_neighbours_have_nothing_in_common() -> None:
-    seeds = [sample_seed(s, e, i) for s in range(3) for e in range(20) for i in range(50)]
+    seeds = [sample_seeds(s, Key(e, i, 0))[0] for s in range(3) for e in range(20) for i in range(50)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
     bits = np.unpackbits(np.array(seeds, np.uint32).view(np.uint8))
