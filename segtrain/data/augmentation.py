@@ -1,5 +1,6 @@
 """Albumentations behind one door: seeded by sample, padding is void, unknown arguments are errors."""
 
+import random
 from collections.abc import Sequence
 
 import albumentations as A
@@ -25,7 +26,9 @@ class Augmentation:
 
     def __call__(self, image: Image, mask: NDArray[np.integer], *, seed: int) -> tuple[Image, NDArray[np.integer]]:
         """Return the transformed image (H, W, C) and mask (H, W)."""
-        self.compose.set_random_seed(seed)
+        # one stream for all: set_random_seed(seed) would give every transform the same numbers, and two flips
+        # of p=0.5 would then always come together
+        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self.compose(image=image, mask=mask)
         return result["image"], result["mask"]
 

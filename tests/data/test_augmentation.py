@@ -47,6 +47,16 @@ def test_different_seeds_give_different_images() -> None:
     assert len({augmentation(*picture(), seed=seed)[0].tobytes() for seed in range(20)}) == 20
 
 
+def test_the_draws_of_two_transforms_have_nothing_to_do_with_each_other() -> None:
+    image, mask = np.arange(4, dtype=np.uint8).reshape(2, 2, 1), np.zeros((2, 2), np.uint8)
+    nested = A.OneOf([A.Sequential([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])], p=1)
+    for transforms in ([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)], [nested]):
+        augmentation = Augmentation(transforms, ignore_index=VOID)
+        seen = [augmentation(image, mask, seed=seed)[0].ravel().tolist() for seed in range(400)]
+        shares = [seen.count(turned) / 400 for turned in ([0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0])]
+        np.testing.assert_allclose(shares, 0.25, atol=0.07)
+
+
 def test_the_input_is_not_changed() -> None:
     image, mask = picture()
     augmentation = Augmentation([A.PadIfNeeded(80, 80), A.HorizontalFlip(p=1), A.ColorJitter(p=1)], ignore_index=VOID)
