@@ -67,7 +67,7 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
 
 DATASET_KEYS = (
     *("name", "root", "source", "num_classes", "ignore_index", "class_names", "palette", "in_channels"),
-    *("crop_size", "scale_limit", "vertical_flip", "rotate90", "mean", "std"),
+    *("crop_size", "scale_range", "vertical_flip", "rotate90", "mean", "std"),
     *("label_map", "reduce_zero_label", "splits", "value_range", "fraction", "folds", "fold"),
 )
 
