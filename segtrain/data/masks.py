@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -153,6 +154,8 @@ def read_values(path: Path) -> Mask:
         return array.astype(np.uint8 if array.itemsize == 1 and array.dtype.kind != "i" else np.int64)
     if suffix in TIFF_SUFFIXES:
         read_header(path)  # refuses several pages, of which Pillow would give the first
+    if suffix == ".png" and (values := _read_grey_png(path)) is not None:
+        return values
     try:
         with Image.open(path) as image:
             if image.format in ("JPEG", "MPO"):
@@ -171,6 +174,18 @@ def read_values(path: Path) -> Mask:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: the mask cannot be read ({reason}); copy it again or leave it out") from error
+
+
+def _read_grey_png(path: Path) -> NDArray[np.uint8] | None:
+    """Return an 8-bit grey PNG by OpenCV, in two thirds of Pillow's time; None for any other file, a bad one too."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    if data[:8].tobytes() != b"\x89PNG\r\n\x1a\n" or data[24:26].tolist() != [8, 0]:  # bit depth, grey
+        return None
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    return None if values is None or values.ndim != 2 else np.asarray(values, np.uint8)
 
 
 def _color_table(
