@@ -34,11 +34,11 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 81
+    assert len(options()) == len({*options()}) == 87
     groups = {group for group, _ in options()}
     assert groups == {
-        *("augmentation", "callbacks", "dataset", "debug", "experiment", "hydra", "logger", "loss", "model"),
-        *("model/encoder", "optimizer", "paths", "sampling", "scheduler", "trainer"),
+        *("augmentation", "augmentation/mix", "callbacks", "dataset", "debug", "experiment", "hydra", "logger"),
+        *("loss", "model", "model/encoder", "optimizer", "paths", "sampling", "scheduler", "trainer"),
     }
 
 

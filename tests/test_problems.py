@@ -66,6 +66,17 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
             ["dataset.in_channels=4", "augmentation=light"],
             r"dataset\.in_channels: 4, but this data set gives RGB images",
         ),
+        (["++augmentation.mixx.p=1"], r"augmentation\.mixx: nothing reads this key\. Did you mean augmentation\.mix\?"),
+        (["++augmentation.mix.p=1"], r"augmentation\.mix\._target_: missing; name the class"),
+        (
+            ["augmentation/mix=cutmix", "+augmentation.mix.alhpa=1"],
+            r"augmentation\.mix\.alhpa: CutMix takes no such argument\. Did you mean augmentation\.mix\.alpha\?",
+        ),
+        (["augmentation/mix=copy_paste", "augmentation.mix.classes=2"], r"augmentation\.mix\.classes: 2 is not "),
+        (
+            ["augmentation/mix=classmix", "loader.batch_size=7"],
+            r"loader\.batch_size: 7 is odd.*augmentation\.mix pairs",
+        ),
         (["dataset.label_map={7: 5}"], r"dataset\.label_map: gives the classes \[5\], and there are 0 to 1"),
         (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),
         (["dataset.num_classes=1"], r"dataset\.num_classes: 1; a background is a class too"),
@@ -96,14 +107,26 @@ def test_problems_name_the_key_the_value_and_the_remedy(
     assert re.search(sentence, problems[0]), problems
 
 
-def test_transforms_of_colours_are_refused_for_images_without(compose_config: Compose) -> None:
-    for overrides, expected in (
-        ((), ["augmentation: ColorJitter is for grey or RGB images"]),
-        (("augmentation=light",), []),
-    ):
-        composed = compose_config(*FOLDER, "dataset.in_channels=4", *overrides)
-        problems = find_problems(check_keys(composed, TrainConfig), plain=plain_config(composed))
-        assert [problem.split(", ")[0] for problem in problems] == expected
+@pytest.mark.parametrize("option", ["none", "light", "medical", "standard", "strong", "aerial"])
+def test_transforms_of_colours_are_refused_for_images_without(option: str, compose_config: Compose) -> None:
+    composed = compose_config(*FOLDER, "dataset.in_channels=5", f"augmentation={option}")
+    problems = find_problems(check_keys(composed, TrainConfig), plain=plain_config(composed))
+    if option in ("none", "light", "medical"):
+        assert problems == []
+    else:
+        assert problems == [
+            "augmentation: ColorJitter is for grey or RGB images, and dataset.in_channels is 5; "
+            "use augmentation=light or augmentation=medical"
+        ]
+
+
+def test_a_transform_of_colours_is_found_inside_another_one(train_config: TrainOverrides) -> None:
+    cfg = train_config(*FOLDER, "dataset.in_channels=5", "augmentation=light")
+    cfg["augmentation"]["transforms"].append(
+        {"_target_": "albumentations.OneOf", "transforms": [{"_target_": "albumentations.CLAHE"}]}
+    )
+    problems = find_problems(cfg, plain=cfg)
+    assert any(problem.startswith("augmentation: CLAHE is for grey or RGB images") for problem in problems), problems
 
 
 def test_all_problems_are_reported_at_once(train_config: TrainOverrides) -> None:

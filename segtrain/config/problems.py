@@ -4,7 +4,7 @@ from typing import Any
 
 from segtrain.config.check import report
 from segtrain.config.suggest import did_you_mean
-from segtrain.config.targets import target_problems
+from segtrain.config.targets import target_problems, walk_targets
 from segtrain.config.trust import trust_problems
 
 
@@ -56,7 +56,9 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
     needed |= {name: cfg[name] for name in ("scheduler", "logger") if cfg[name]}
     needed |= {f"callbacks.{name}": node for name, node in (cfg["callbacks"] or {}).items() if node}
     needed["dataset.source"] = (cfg["dataset"] or {}).get("source")
-    transforms = (cfg["augmentation"] or {}).get("transforms") or []
+    augmentation = cfg["augmentation"] or {}
+    needed |= {"augmentation.mix": augmentation["mix"]} if augmentation.get("mix") else {}
+    transforms = augmentation.get("transforms") or []
     needed |= {f"augmentation.transforms[{index}]": node for index, node in enumerate(transforms)}
     return [
         f"{path}._target_: missing; name the class that is to be built"
@@ -76,7 +78,7 @@ def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     """Return the keys of dataset and augmentation that nothing reads: a YAML's own key must be interpolated."""
     text = repr(plain)
     problems = []
-    for group, known in (("dataset", DATASET_KEYS), ("augmentation", ("crop_size", "transforms"))):
+    for group, known in (("dataset", DATASET_KEYS), ("augmentation", ("crop_size", "transforms", "mix"))):
         for key in cfg[group] or {}:
             if key not in known and f"{group}.{key}}}" not in text and f"{group}.{key}," not in text:
                 hint = did_you_mean(str(key), known, prefix=f"{group}.")
@@ -145,10 +147,10 @@ RGB_ONLY = ("ColorJitter", "HueSaturationValue", "ToGray", "RGBShift", "ChannelS
 def _channel_problems(cfg: dict[str, Any]) -> list[str]:
     """Refuse transforms of colours for images that have none."""
     channels = cfg["dataset"].get("in_channels")
-    transforms = (cfg["augmentation"] or {}).get("transforms") or []
-    names = [str(node.get("_target_", "")).rpartition(".")[2] for node in transforms if isinstance(node, dict)]
+    names = [str(node["_target_"]).rpartition(".")[2] for _, node in walk_targets(cfg["augmentation"])]
     return [
-        f"augmentation: {name} is for grey or RGB images, and dataset.in_channels is {channels}; use augmentation=light"
+        f"augmentation: {name} is for grey or RGB images, and dataset.in_channels is {channels}; "
+        "use augmentation=light or augmentation=medical"
         for name in names
         if name in RGB_ONLY and channels not in (None, 1, 3)
     ]
@@ -163,6 +165,11 @@ def _value_problems(cfg: dict[str, Any]) -> list[str]:
         problems.append(f"inference.scale: {scale} is not above 0")
     if tile is not None and tile < 64:
         problems.append(f"inference.tile: {tile} pixels is too small to see anything; give 64 or more, or null")
+    size = cfg["loader"]["batch_size"]
+    if (cfg["augmentation"] or {}).get("mix") and size % 2:
+        problems.append(
+            f"loader.batch_size: {size} is odd, and augmentation.mix pairs the images of a batch; give an even number"
+        )
     for key in ("batch_size", "eval_batch_size"):
         if cfg["loader"][key] < 1:
             problems.append(f"loader.{key}: {cfg['loader'][key]} is not a positive number of images")

@@ -78,20 +78,11 @@ def _is_component(found: Any) -> bool:
 
     from segtrain.data.images import ImageReader
     from segtrain.data.masks import MaskReader
+    from segtrain.data.mixing import Mix
     from segtrain.data.sampling import Sampling
 
-    bases = (
-        nn.Module,
-        Optimizer,
-        LRScheduler,
-        Dataset,
-        A.BasicTransform,
-        A.BaseCompose,
-        ImageReader,
-        MaskReader,
-        Sampling,
-    )
-    return issubclass(found, (*bases, pl.Trainer, pl.Callback, Logger))
+    components = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose, pl.Callback, Logger)
+    return issubclass(found, (*components, pl.Trainer, ImageReader, MaskReader, Mix, Sampling))
 
 
 def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:

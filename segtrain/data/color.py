@@ -71,13 +71,13 @@ class ColorJitter(A.ImageOnlyTransform):
         **params: Any,
     ) -> Image:
         """Return the image (H, W, 1 or 3), uint8 or float32 in 0 to 1, with other colours."""
+        if img.shape[2] not in (1, 3):
+            raise ValueError(f"ColorJitter is for grey or RGB images, not for {img.shape[2]} channels")
         mean = cv2.mean(img)[: img.shape[2]]
         if img.shape[2] == 1:
             turn, mean_grey = np.ones((1, 1)), mean[0]
-        elif img.shape[2] == 3:
-            turn, mean_grey = color_turn(saturation=saturation, hue=hue), float(YIQ[0] @ mean)
         else:
-            raise ValueError(f"ColorJitter is for grey or RGB images, not for {img.shape[2]} channels")
+            turn, mean_grey = color_turn(saturation=saturation, hue=hue), float(YIQ[0] @ mean)
         offset = np.full((len(turn), 1), (1 - contrast) * brightness * mean_grey)
         matrix = np.hstack([brightness * contrast * turn, offset])
         changed: NDArray[Any] = cv2.transform(img, matrix).reshape(*img.shape)  # cv2 drops a single channel

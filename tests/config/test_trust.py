@@ -63,6 +63,7 @@ def test_what_is_not_of_a_trusted_package_is_refused_with_the_remedy(target: str
         "torchvision.models.get_model",
         "torchvision.models.segmentation.fcn_resnet50",
         "segtrain.data.images.read_channels",
+        "segtrain.data.mixing.np.load",
         "segtrain.module",
         "segtrain.inference.files.Job",
         "segtrain.errors.UserError",
@@ -79,6 +80,9 @@ def test_functions_modules_and_classes_that_are_no_component_are_refused(target:
         "segtrain.models.unet.UNet",
         "segtrain.models.UNet",
         "segtrain.data.nuclei.Nuclei",
+        "segtrain.data.crop.RandomScaleCrop",
+        "segtrain.data.color.ColorJitter",
+        "segtrain.data.mixing.CutMix",
         "segtrain.callbacks.pictures.Pictures",
         "segtrain.schedulers.PolyLR",
         "torch.nn.Conv2d",
@@ -103,6 +107,7 @@ def test_component_classes_of_trusted_packages_are_accepted(target: str) -> None
         ("model/encoder=mobilenet_v2", "loss=dice", "scheduler=constant", "augmentation=none", "callbacks=none"),
         ("dataset=camvid", "dataset.root=x", "trainer=cpu", "logger=none"),
         ("experiment=camvid_small", "dataset.root=x"),
+        ("augmentation=strong", "augmentation/mix=copy_paste"),
     ],
 )
 def test_the_shipped_configs_are_trusted(overrides: tuple[str, ...], train_config: TrainOverrides) -> None:

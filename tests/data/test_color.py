@@ -116,9 +116,10 @@ def test_factors_are_drawn_from_their_ranges() -> None:
         np.testing.assert_allclose(values.mean(), (low + high) / 2, atol=(high - low) / 30)
 
 
-def test_other_channels_than_grey_or_rgb_are_refused() -> None:
-    with pytest.raises(ValueError, match="grey or RGB images, not for 4 channels"):
-        ColorJitter(p=1.0)(image=picture(np.uint8, 4))
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_channels_than_grey_or_rgb_are_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"grey or RGB images, not for {channels} channels"):
+        ColorJitter(p=1.0)(image=picture(np.uint8, channels))
 
 
 @pytest.mark.parametrize(
