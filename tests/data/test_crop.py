@@ -92,9 +92,8 @@ def test_padding_scales_with_the_image() -> None:
     augmentation = Augmentation([RandomScaleCrop(32, 32, scale_range=(0.5, 0.5))], ignore_index=VOID)
     _, cropped = augmentation(image, mask, seed=0)
     assert (cropped == 1).sum() == 10 * 32
-    thin = Augmentation([RandomScaleCrop(32, 32, scale_range=(0.25, 0.25))], ignore_index=VOID)
-    for seed in range(50):
-        assert 1 in thin(image[:1], mask[:1], seed=seed)[1]  # a line of a quarter of a pixel is still there
+    for top in range(-127, 1):  # a line of a quarter of a pixel is still there
+        assert 1 in RandomScaleCrop(32, 32).apply_to_mask(mask[:1], window=(top, 0, 128, 100))
 
 
 def test_factors_are_uniform_in_their_range() -> None:
@@ -132,7 +131,7 @@ def test_crops_that_one_class_fills_are_drawn_again() -> None:
 
     assert (shares(1.0) > 0.75).mean() > 0.5
     assert (shares(0.75) <= 0.75).mean() > 0.98
-    assert 0.5 < shares(0.75).max() <= 1
+    assert (shares(0.01) <= 0.75).mean() > 0.98  # no crop is that even: the best of all tries is taken
 
 
 def test_a_mask_of_one_class_or_of_void_alone_still_gives_a_crop() -> None:
