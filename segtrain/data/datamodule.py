@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.cache import Cache
 from segtrain.data.labels import LabelMap
+from segtrain.data.leaks import shared_files
 from segtrain.data.mixing import Mix
 from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_length
 from segtrain.data.samples import Key, Samples, collate
@@ -25,6 +26,7 @@ from segtrain.data.sampling import Sampling, Shuffle
 from segtrain.data.source import MakeSource
 from segtrain.errors import DataError, UserError
 from segtrain.hardware import num_cores
+from segtrain.run_id import global_rank
 
 log = logging.getLogger("segtrain")
 
@@ -116,13 +118,18 @@ class SegmentationData(pl.LightningDataModule):
         return self._samples[split]
 
     def open_splits(self, *splits: str) -> None:
-        """List the files of these splits and read the first sample of each.
+        """List the files of these splits, read three samples of each, and warn of files that are in two.
 
         Raises:
             DataError: naming the folder or file that is wrong.
         """
         for split in splits:
-            self.samples(split)[0, 0]
+            samples = self.samples(split)
+            for index in sorted({0, len(samples) // 2, len(samples) - 1}):
+                samples[0, index]
+        if global_rank() == 0:
+            for sentence in shared_files({split: self.samples(split).source for split in splits}):
+                log.warning(sentence)
 
     def batches_per_epoch(self, world_size: int) -> int:
         """Return the training batches of an epoch on each of `world_size` devices.

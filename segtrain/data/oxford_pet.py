@@ -30,11 +30,12 @@ class OxfordPet(PairedFiles):
 
     def __init__(self, *, root: str, split: str, download: bool = False) -> None:
         base = Path(root).expanduser()
-        if download and not (_folder(base) / "annotations" / "trimaps").is_dir():
+        if download:
             from torchvision.datasets import OxfordIIITPet
 
             with fetching("Oxford-IIIT Pet", base):
-                OxfordIIITPet(str(base), target_types="segmentation", download=True)
+                if not (_folder(base) / "annotations" / "trimaps").is_dir():
+                    OxfordIIITPet(str(base), target_types="segmentation", download=True)
         folder = _folder(base)
         images, annotations = need_folder(folder / "images", HOW), need_folder(folder / "annotations", HOW)
         names = read_names(annotations / ("test.txt" if split == "test" else "trainval.txt"))

@@ -36,11 +36,12 @@ class VOC2012(PairedFiles):
     def __init__(self, *, root: str, split: str, sbd: bool = False, download: bool = False) -> None:
         refuse_split("PASCAL VOC 2012", split, ("train", "val"))
         base = Path(root).expanduser()
-        if download and not (_folder(base) / "SegmentationClass").is_dir():
+        if download:
             from torchvision.datasets import VOCSegmentation
 
             with fetching("PASCAL VOC 2012", base):
-                VOCSegmentation(str(base), year="2012", image_set="train", download=True)
+                if not (_folder(base) / "SegmentationClass").is_dir():
+                    VOCSegmentation(str(base), year="2012", image_set="train", download=True)
         folder = _folder(base)
         images, masks = need_folder(folder / "JPEGImages", HOW), need_folder(folder / "SegmentationClass", HOW)
         lists, more = folder / "ImageSets" / "Segmentation", folder / "SegmentationClassAug"

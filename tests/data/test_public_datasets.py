@@ -2,7 +2,10 @@
 
 import os
 import tarfile
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -369,6 +372,27 @@ def test_a_download_is_done_once(
         assert len(source(root=str(root), split=split, download=True)) >= 1
     assert len(calls) == 1
     assert calls[0]["download"] is True
+
+
+@pytest.mark.parametrize(("source", "name", "make"), DOWNLOADS)
+def test_of_two_processes_one_fetches_and_the_other_waits_for_it(
+    source: Any, name: str, make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, inside = [], threading.Event()
+
+    def fetch(root: str, **_: Any) -> None:
+        calls.append(root)
+        inside.set()
+        time.sleep(0.3)
+        make(Path(root))
+
+    monkeypatch.setattr(torchvision.datasets, name, fetch)
+    with ThreadPoolExecutor(2) as pool:  # a lock of a file that is opened twice keeps threads apart too
+        first = pool.submit(source, root=str(tmp_path), split="train", download=True)
+        assert inside.wait(10)
+        second = pool.submit(source, root=str(tmp_path), split="train", download=True)
+        assert len(first.result()) == len(second.result()) >= 1
+    assert len(calls) == 1
 
 
 def test_an_archive_that_was_fetched_but_not_unpacked_is_fetched_on(
