@@ -25,12 +25,19 @@ def normalize_for(model: nn.Module, dataset: Config) -> Normalize:
     return Normalize(*values)
 
 
+def crop_size(cfg: Config) -> tuple[str, int | None]:
+    """Return the side of a training crop in pixels, None if the augmentation has none, and the key that says it."""
+    own, shared = (cfg[group].get("crop_size") for group in ("augmentation", "dataset"))
+    return ("augmentation.crop_size", own) if own not in (None, shared) else ("dataset.crop_size", shared)
+
+
 def adapt(model: nn.Module, cfg: Config) -> None:
     """Apply the settings that hold for any network: its norms, frozen stages, and the crop that it needs."""
-    crop, needed = cfg["dataset"].get("crop_size"), getattr(model, "min_size", 0)
+    key, crop = crop_size(cfg)
+    needed = getattr(model, "min_size", 0)
     if crop is not None and crop < needed:
         raise UserError(
-            f"dataset.crop_size: {crop} pixels are fewer than the {needed} that {type(model).__name__} needs for its "
+            f"{key}: {crop} pixels are fewer than the {needed} that {type(model).__name__} needs for its "
             f"pyramid; give {needed} or more, or a smaller model.output_stride"
         )
     try:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from segtrain import tensorboard
+from segtrain.adapt import crop_size
 from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
@@ -86,7 +87,7 @@ def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Tra
     dataset = cfg["dataset"]
     if not trainer.is_global_zero:
         return
-    size = dataset.get("crop_size") or 256
+    size = crop_size(cfg)[1] or 256
     log.info(describe_model(module.model, in_channels=dataset["in_channels"], size=size))
     mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in module.normalize.buffers())
     log.info(f"images of 0 to 1 are normalised by mean {mean}, deviation {std}")

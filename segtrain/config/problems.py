@@ -43,6 +43,7 @@ def find_problems(
         + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
         + _part_problems(cfg["dataset"])
+        + _crop_problems(cfg)
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
@@ -92,7 +93,7 @@ def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     types = {"num_classes": int, "ignore_index": int, "in_channels": int, "class_names": list}
     problems += [
         f"dataset.{fact}: {dataset[fact]!r} is not {type_.__name__}"
-        for fact, type_ in {**types, "crop_size": int}.items()
+        for fact, type_ in types.items()
         if dataset.get(fact) is not None and (not isinstance(dataset[fact], type_) or dataset[fact] is True)
     ]
     if problems:
@@ -119,9 +120,20 @@ def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
     mapped = {label for label in (dataset.get("label_map") or {}).values() if label is not None}
     if outside := sorted(label for label in mapped if not 0 <= label < count and label != ignored):
         problems.append(f"dataset.label_map: gives the classes {outside}, and there are 0 to {count - 1}")
-    crop = dataset.get("crop_size")
-    if crop is not None and crop < 32:
-        problems.append(f"dataset.crop_size: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")
+    return problems
+
+
+def _crop_problems(cfg: dict[str, Any]) -> list[str]:
+    """Refuse crops that no encoder can take; one that two keys give is reported once."""
+    sizes = {f"{group}.crop_size": (cfg[group] or {}).get("crop_size") for group in ("dataset", "augmentation")}
+    if sizes["augmentation.crop_size"] == sizes["dataset.crop_size"]:
+        del sizes["augmentation.crop_size"]
+    problems = []
+    for key, crop in sizes.items():
+        if crop is not None and (not isinstance(crop, int) or crop is True):
+            problems.append(f"{key}: {crop!r} is not int")
+        elif crop is not None and crop < 32:
+            problems.append(f"{key}: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")
     return problems
 
 
