@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from segtrain.data.sampler import EpochSampler, EvalSampler
+from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_order
 from segtrain.data.samples import Key
 
 
@@ -72,6 +73,53 @@ def test_the_length_is_a_whole_epochs_also_after_a_start_in_mid_epoch() -> None:
     for world_size in (1, 2):
         sampler = EpochSampler(23, batch_size=4, seed=0, world_size=world_size, start=(1, 2))
         assert len(sampler) == len(keys(world_size=world_size))
+
+
+REPEATS = np.array([0.0, 0.4, 1.0, 2.7, 1.3, 0.6] * 4)  # 24 samples, 24 in an epoch
+
+
+def test_an_epoch_with_repeats_counts_how_often_each_sample_came_before() -> None:
+    order = epoch_order(24, seed=0, epoch=3, repeats=REPEATS)
+    assert order.shape == (24, 2)
+    for sample in range(24):
+        assert sorted(order[order[:, 0] == sample, 1]) == list(range((order[:, 0] == sample).sum()))
+    assert order[:, 1].max() == 2
+    assert (epoch_order(24, seed=0, epoch=3)[:, 1] == 0).all()
+
+
+def test_repeats_of_a_sample_are_spread_over_the_epoch() -> None:
+    orders = [epoch_order(24, seed=0, epoch=epoch, repeats=REPEATS)[:, 0] for epoch in range(200)]
+    neighbours = np.mean([(order[1:] == order[:-1]).mean() for order in orders])
+    assert neighbours < 0.12  # by chance (4 x 4.8 + 4 x 0.6) / (24 x 23) = 0.04
+
+
+def test_with_repeats_the_order_depends_on_seed_and_epoch_alone() -> None:
+    assert keys(epoch=2, num_samples=24, repeats=REPEATS) == keys(epoch=2, num_samples=24, repeats=REPEATS)
+    orders = {
+        tuple(keys(epoch=epoch, seed=seed, num_samples=24, repeats=REPEATS)) for epoch in range(3) for seed in (0, 1)
+    }
+    assert len(orders) == 6
+
+
+@pytest.mark.parametrize("total", [24.0, 31.4, 31.6, 7.0])
+def test_epochs_with_repeats_are_of_one_length_in_whole_batches(total: float) -> None:
+    repeats = REPEATS * (total / REPEATS.sum())
+    sampler = EpochSampler(24, batch_size=3, seed=0, repeats=repeats, world_size=2)
+    assert len(sampler) == round(total) // 6 * 3
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        assert len(list(sampler)) == len(sampler)
+
+
+@pytest.mark.parametrize("batch", [0, 2, 5])
+def test_an_epoch_with_repeats_is_dealt_to_ranks_and_resumed_as_one_without(batch: int) -> None:
+    options = {"num_samples": 24, "repeats": REPEATS, "batch_size": 2}
+    alone = keys(epoch=1, **{**options, "batch_size": 4})
+    ranks = [keys(epoch=1, rank=rank, world_size=2, **options) for rank in range(2)]
+    assert [key for pair in zip(*ranks, strict=True) for key in pair] == alone
+    assert len(set(alone)) == 24
+    for rank in range(2):
+        assert keys(epoch=1, start=(1, batch), rank=rank, world_size=2, **options) == ranks[rank][2 * batch :]
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 8])
