@@ -63,16 +63,15 @@ def test_an_error_ends_it_at_once_behind_the_results_before_it() -> None:
         called.append(index)
         if index == 3:
             raise ValueError("bad file")
+        if index > 3:
+            time.sleep(0.2)  # these are under way, or wait for a thread, when the error is seen
         return index
 
     found: list[int] = []
     with pytest.raises(ValueError, match=r"^bad file$"):
         found.extend(each_sample(Files(10_000), read))
     assert found == [0, 1, 2]
-    assert len(called) < 100
-    after = len(called)
-    time.sleep(0.02)
-    assert len(called) == after
+    assert len(called) <= 4 + 4
 
 
 def test_it_reads_only_a_few_samples_ahead_of_the_one_that_takes() -> None:
