@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segtrain import hardware
-from segtrain.hardware import choose_precision, cpu_has_bf16, find_device, set_backends
+from segtrain.hardware import available_memory, choose_precision, cpu_has_bf16, find_device, set_backends
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,33 @@ def test_auto_is_the_first_gpu_else_the_cpu() -> None:
 def test_a_device_that_is_not_there_is_refused_with_the_remedy(name: str) -> None:
     with pytest.raises(ValueError, match=rf"device: '{name}' is not on this machine; use auto or cpu"):
         find_device(name)
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "used", "expected"),
+    [
+        ("MemTotal: 8192 kB\nMemFree: 100 kB\nMemAvailable:    3072 kB", None, None, 3 * MIB),
+        ("MemAvailable: 3072 kB", "max", "500", 3 * MIB),
+        ("MemAvailable: 3072 kB", str(2 * MIB), str(MIB), MIB),  # a container's limit is nearer
+        ("MemAvailable: 3072 kB", str(64 * MIB), str(MIB), 3 * MIB),
+        ("MemTotal: 8192 kB", str(2 * MIB), str(MIB), MIB),  # an old kernel
+        ("MemTotal: 8192 kB", "max", "500", None),
+        ("nothing of the kind", "many", "500", None),
+        (None, None, None, None),  # not Linux
+    ],
+)
+def test_memory_is_what_machine_and_container_have_left(
+    meminfo: str | None, limit: str | None, used: str | None, expected: int | None, tmp_path: Path
+) -> None:
+    for name, text in (("meminfo", meminfo), ("memory.max", limit), ("memory.current", used)):
+        if text is not None:
+            (tmp_path / name).write_text(f"{text}\n")
+    assert available_memory(tmp_path / "meminfo", tmp_path) == expected
+
+
+def test_this_machine_has_memory_left() -> None:
+    found = available_memory()
+    assert found is None or 10 * MIB < found < 2**50

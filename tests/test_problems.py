@@ -81,6 +81,23 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
         (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),
         (["dataset.num_classes=1"], r"dataset\.num_classes: 1; a background is a class too"),
         (["++dataset.crop_sise=64"], r"dataset\.crop_sise: nothing reads this key\. Did you mean dataset\.crop_size\?"),
+        (["dataset.fraction=0"], r"dataset\.fraction: 0 is not above 0 to 1, a share of the training images"),
+        (["dataset.fraction=1.5"], r"dataset\.fraction: 1\.5 is not above 0 to 1"),
+        (["dataset.fraction=true"], r"dataset\.fraction: True is not above 0 to 1"),
+        (["dataset.fraction=nan"], r"dataset\.fraction: nan is not above 0 to 1"),
+        (["dataset.fraction=half"], r"dataset\.fraction: 'half' is not above 0 to 1"),
+        (["dataset.fold=2"], r"dataset\.fold: 2 of what\? Give dataset\.folds"),
+        (["dataset.folds=1"], r"dataset\.folds: 1 is not a number of 2 or more; null is no cross-validation"),
+        (["dataset.folds=2.5"], r"dataset\.folds: 2\.5 is not a number of 2 or more"),
+        (["dataset.folds=true"], r"dataset\.folds: True is not a number of 2 or more"),
+        (["dataset.folds=5", "dataset.fold=5"], r"dataset\.fold: 5 is not one of the folds 0 to 4"),
+        (["dataset.folds=5", "dataset.fold=-1"], r"dataset\.fold: -1 is not one of the folds 0 to 4"),
+        (["dataset.folds=5", "dataset.fold=null"], r"dataset\.fold: None is not one of the folds 0 to 4"),
+        (
+            ["sampling=repeat_factor", "++sampling.treshold=1"],
+            r"sampling\.treshold: .*Did you mean sampling\.threshold\?",
+        ),
+        (["~sampling._target_"], r"sampling\._target_: missing; name the class"),
         (["++callbacks.progres.every_n_steps=3"], r"callbacks\.progres\._target_: missing"),
         (["optimizer.lr=abc"], r"optimizer\.lr: 'abc' is not "),
         (["optimizer.lr=null"], r"optimizer\.lr: None is not "),
@@ -183,3 +200,8 @@ def test_predict_does_not_ask_for_the_devices_of_training(train_config: TrainOve
     cfg = train_config("trainer.accelerator=cpu", "trainer.devices=4", "++trainer.strategy=auto")
     assert len(find_problems(cfg)) == 1
     assert find_problems(cfg, trains=False) == []
+
+
+def test_a_share_and_a_fold_that_there_can_be_are_no_problem(train_config: TrainOverrides) -> None:
+    for overrides in (["dataset.fraction=1"], ["dataset.fraction=0.01", "dataset.folds=5", "dataset.fold=4"]):
+        assert find_problems(train_config(*overrides)) == []

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from segtrain.visualize import VOID, WIDTH, Row, colour, default_palette, draw_grid, error_picture, overlay
+from segtrain.visualize import (
+    BAR,
+    VOID,
+    WIDTH,
+    Row,
+    colour,
+    default_palette,
+    draw_grid,
+    draw_samples,
+    error_picture,
+    overlay,
+    palette_of,
+)
 
 IGNORED = 255
 PALETTE = np.array([[0, 0, 0], [200, 0, 0], [0, 100, 50]], np.uint8)
@@ -82,3 +94,41 @@ def test_a_legend_of_many_classes_takes_several_lines() -> None:
         return len(draw_grid([row], palette=default_palette(count), class_names=names, ignore_index=IGNORED))
 
     assert height(150) > height(5) + 100
+
+
+def test_void_is_white_in_an_overlay_that_knows_it() -> None:
+    image = np.array([[[100, 100, 100]] * 3], np.uint8)
+    mask = np.array([[0, 1, IGNORED]], np.uint8)
+    picture = overlay(image, mask, PALETTE, ignore_index=IGNORED)
+    assert picture.tolist() == [[[100, 100, 100], [150, 50, 50], [178, 178, 178]]]  # 177.5 to the even number
+    assert overlay(image, mask, PALETTE, ignore_index=IGNORED, opacity=1.0)[0, 2].tolist() == list(VOID)
+
+
+@pytest.mark.parametrize(("count", "lines"), [(1, 1), (4, 1), (5, 2)])
+@pytest.mark.parametrize("ignore_index", [IGNORED, -1])
+def test_samples_are_drawn_in_lines_of_four_above_the_legend(count: int, lines: int, ignore_index: int) -> None:
+    masks = [np.full((8, 8), label % 3, np.int32) for label in range(count - 1)] + [np.full((8, 8), ignore_index)]
+    images = [np.full((8, 8, 3), 90, np.uint8)] * count
+    picture = draw_samples(images, masks, palette=PALETTE, class_names=["a", "b", "c"], ignore_index=ignore_index)
+    assert picture.dtype == np.uint8
+    assert picture.shape == (lines * WIDTH + BAR + 4, 4 * WIDTH, 3)
+    centres = [picture[WIDTH * (n // 4) + WIDTH // 2, WIDTH * (n % 4) + WIDTH // 2].tolist() for n in range(4 * lines)]
+    shown = [[90, 90, 90], [145, 45, 45], [45, 95, 70], [90, 90, 90]][: count - 1]
+    assert centres == [*shown, [172, 172, 172], *[[255, 255, 255]] * (4 * lines - count)]
+    for rgb in (*PALETTE.tolist(), list(VOID)):
+        assert (picture[-BAR - 4 :] == rgb).all(axis=2).any()
+
+
+def test_a_line_of_samples_is_as_high_as_its_highest() -> None:
+    sizes = [(8, 8), (16, 8), (4, 8)]
+    images = [np.full((*size, channels), 0.5, np.float32) for size, channels in zip(sizes, (1, 3, 5), strict=True)]
+    masks = [np.zeros(size, np.uint8) for size in sizes]
+    picture = draw_samples(images, masks, palette=PALETTE, class_names=["a", "b", "c"], ignore_index=IGNORED)
+    assert picture.shape[0] == 2 * WIDTH + BAR + 4
+    below = [(picture[WIDTH * 3 // 2, WIDTH * column + WIDTH // 2] == 255).all() for column in range(3)]
+    assert below == [True, False, True]
+
+
+def test_a_palette_is_the_data_sets_or_the_default() -> None:
+    assert palette_of([[1, 2, 3], [4, 5, 6]], 2).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert palette_of(None, 5).tolist() == default_palette(5).tolist()

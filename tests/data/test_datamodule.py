@@ -1,5 +1,7 @@
 """Do the loaders give augmented crops to train on and whole images to score, in batches that divide over devices?"""
 
+import time
+from collections import Counter
 from typing import Any
 
 import albumentations as A
@@ -10,7 +12,12 @@ from numpy.typing import NDArray
 
 from segtrain.data import datamodule
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.cache import Cache
+from segtrain.data.caching import cache_in_memory
 from segtrain.data.datamodule import SegmentationData, choose_workers
+from segtrain.data.mixing import Mix
+from segtrain.data.samples import Samples
+from segtrain.data.sampling import ByWeight, Sampling
 from segtrain.errors import DataError, UserError
 
 COUNTS = {"train": 10, "val": 3, "test": 5, "nothing": 0}
@@ -94,3 +101,92 @@ def test_workers_share_the_machines_cores(
     monkeypatch.setattr(datamodule.torch.cuda, "is_available", lambda: devices > 0)
     monkeypatch.setattr(datamodule.torch.cuda, "device_count", lambda: devices)
     assert choose_workers() == expected
+
+
+def test_a_loader_adds_up_how_long_it_was_waited_for_and_begins_anew_with_every_iteration() -> None:
+    class Slow(Squares):
+        def __getitem__(self, index: int) -> Any:
+            time.sleep(0.01)
+            return super().__getitem__(index)
+
+    module = data()
+    module.source = Slow
+    loader = module.train_dataloader()
+    for _ in range(2):
+        for number, _batch in enumerate(loader):
+            assert 0.04 * (number + 1) <= loader.waited < 0.04 * (number + 1) + 0.06
+            time.sleep(0.1)  # of the one who takes: not waited for
+
+
+class Count(Sampling):
+    """Weights, counted how often they are asked for."""
+
+    asked = 0
+
+    def repeats(self, samples: Samples) -> NDArray[np.float64]:
+        self.asked += 1
+        return np.array([0.0, 2.5] * 5)
+
+
+def test_the_sampling_decides_what_comes_in_an_epoch_and_how_long_it_is() -> None:
+    sampling = Count()
+    module = data(sampling=sampling)
+    assert module.batches_per_epoch(1) == module.batches_per_epoch(2) == 3  # 12.5 images, as 12, by 4
+    counts = Counter(index for batch in module.train_dataloader() for index in batch["index"].tolist())
+    assert counts.keys() == {1, 3, 5, 7, 9}
+    assert sorted(counts.values()) == [2, 2, 2, 3, 3]
+    assert sampling.asked == 1
+
+
+def test_a_batch_is_refused_by_the_images_that_the_sampling_leaves() -> None:
+    with pytest.raises(UserError, match=r"loader\.batch_size: 13 is more than the 12 training images"):
+        data(sampling=Count(), batch_size=13).batches_per_epoch(1)
+    with pytest.raises(UserError, match=r"sampling\.weights: 2 weights for 10 training images"):
+        data(sampling=ByWeight([1, 2])).train_dataloader()
+
+
+class Swap(Mix):
+    """Each image becomes its partner."""
+
+    def __call__(self, images: NDArray[Any], masks: NDArray[Any], *, seeds: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        return np.roll(images, len(images) // 2, axis=0), masks
+
+
+def test_training_batches_are_mixed_and_evaluation_is_not() -> None:
+    module = data(mix=Swap())
+    (first, *_) = module.train_dataloader()
+    assert first["image"][:, 0, 0, 0].tolist() == first["index"].roll(2).tolist()
+    for loader in (module.val_dataloader(), module.test_dataloader()):
+        assert all(batch["image"][:, 0, 0, 0].tolist() == batch["index"].tolist() for batch in loader)
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(5, 1), (6, 2), (2, 2), (10, 2)])
+def test_images_are_mixed_in_pairs_so_a_devices_batch_must_be_even(batch_size: int, world_size: int) -> None:
+    own = batch_size // world_size
+    with pytest.raises(UserError, match=rf"loader\.batch_size: augmentation\.mix pairs the {own} images of a device's"):
+        data(mix=Swap(), batch_size=batch_size).batches_per_epoch(world_size)
+    assert data(mix=Swap(), batch_size=4).batches_per_epoch(2) == 2
+    assert data(batch_size=batch_size).batches_per_epoch(world_size) > 0
+
+
+def test_train_and_val_are_cached_once_and_test_is_not() -> None:
+    filled = []
+
+    def cache(samples: Samples, split: str) -> Cache:
+        filled.append(split)
+        return cache_in_memory(samples, what=split)
+
+    module = data(cache=cache)
+    for _ in range(2):
+        loaders = [module.train_dataloader(), module.val_dataloader(), module.test_dataloader()]
+        batches = [batch for loader in loaders for batch in loader]
+        assert all((batch["image"] == batch["index"].view(-1, 1, 1, 1)).all() for batch in batches)
+    assert filled == ["train", "val"]
+    assert loaders[2].dataset.cache is None
+
+
+def test_a_system_that_cannot_fork_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datamodule.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(UserError, match=r"^loader\.cache: this system cannot share memory .*; give none"):
+        data(cache=lambda samples, split: cache_in_memory(samples, what=split)).train_dataloader()
+    assert len(list(data().train_dataloader())) == 2

@@ -14,9 +14,11 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from segtrain.data.augmentation import Augmentation
+from segtrain.data.caching import cache_in_memory
 from segtrain.data.labels import LabelMap
+from segtrain.data.mixing import Mix
 from segtrain.data.pairs import PairedFiles
-from segtrain.data.samples import Key, Samples, collate, sample_seeds
+from segtrain.data.samples import Key, Samples, collate, sample_seeds, unbatch
 from segtrain.errors import DataError, message_of
 
 VOID = 255
@@ -76,6 +78,17 @@ def test_seeds_of_samples_are_mixed_so_that_neighbours_have_nothing_in_common() 
     assert all(0 <= seed < 2**32 for seed in seeds)
     bits = np.unpackbits(np.array(seeds, np.uint32).view(np.uint8))
     assert abs(bits.mean() - 0.5) < 0.01
+
+
+def test_a_repeat_and_the_mixing_of_a_sample_have_seeds_of_their_own() -> None:
+    keys = [Key(epoch, sample, repeat) for epoch in range(4) for sample in range(20) for repeat in range(4)]
+    seeds = [seed for key in keys for seed in sample_seeds(0, key)]
+    assert len(set(seeds)) == 2 * len(keys)
+    assert sample_seeds(0, Key(1, 2)) == sample_seeds(0, Key(1, 2, 0))
+    data = samples()
+    assert content(data[0, 2]) == content(data[Key(0, 2, 0)])
+    assert content(data[Key(0, 2, 0)]) != content(data[Key(0, 2, 1)])
+    assert data[0, 2]["seed"] == sample_seeds(0, Key(0, 2))[1]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -204,3 +217,61 @@ def test_mirrored_views_can_be_batched() -> None:
     batch = collate([{"image": image[:, ::-1], "mask": mask[:, ::-1], "index": 0}])
     np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0), image[:, ::-1])
     np.testing.assert_array_equal(batch["mask"][0], mask[:, ::-1])
+
+
+def test_presence_says_which_classes_each_mask_has_with_a_cache_and_without() -> None:
+    data = samples(source=Noise((2, 2), (1, 1), (1, 3)), augmented=False, labels=LabelMap({2: None}, ignore_index=VOID))
+    expected = [[label in data.read(index)[1] for label in range(3)] for index in range(len(data))]
+    assert data.presence().tolist() == expected
+    assert 4 < np.sum(expected) < 16
+    data.cache = cache_in_memory(data, what="train")
+    data.source = [None] * len(data)  # type: ignore[assignment,list-item]  # nothing to read from
+    assert data.presence().tolist() == expected
+
+
+class Recorded(Mix):
+    """Adds one to the images and writes down what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[tuple[int, ...], tuple[int, ...], list[int]]] = []
+
+    def __call__(self, images: NDArray[Any], masks: NDArray[Any], *, seeds: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        self.calls.append((images.shape, masks.shape, list(seeds)))
+        return images + 1, 1 - masks
+
+
+def test_a_mix_gets_the_whole_batch_and_the_seed_of_every_sample() -> None:
+    parts = [
+        {"image": np.full((2, 3, 3), n, np.uint8), "mask": np.ones((2, 3)), "index": n, "seed": 7 * n} for n in (4, 5)
+    ]
+    mix = Recorded()
+    batch = collate(parts, mix=mix)
+    assert mix.calls == [((2, 2, 3, 3), (2, 2, 3), [28, 35])]
+    assert batch["image"][:, 0, 0, 0].tolist() == [5, 6]
+    assert not batch["mask"].any()
+    assert batch["index"].tolist() == [4, 5]
+    parts[0]["image"] = np.zeros((1, 3, 3), np.uint8)
+    collate(parts, mix=mix)
+    assert len(mix.calls) == 1  # of several sizes: not mixed
+
+
+@pytest.mark.parametrize("sizes", [((5, 7),), ((5, 7), (9, 4))])
+def test_what_a_batch_has_of_a_read_only_cache_can_be_written_to(sizes: Any) -> None:
+    data = samples(source=Noise(*sizes), augmented=False)
+    data.cache = cache_in_memory(data, what="val")
+    before = [array.tobytes() for index in (0, 1) for array in data.cache[index]]
+    batch = collate([data[0, 0], data[0, 1]])
+    for image, mask in zip(batch["image"], batch["mask"], strict=True):
+        image += 1
+        mask += 1
+    assert [array.tobytes() for index in (0, 1) for array in data.cache[index]] == before
+
+
+@pytest.mark.parametrize("sizes", [((5, 7),), ((5, 7), (9, 4))])
+def test_unbatching_gives_the_samples_back(sizes: Any) -> None:
+    data = samples(source=Noise(*sizes), augmented=False)
+    found = list(unbatch(collate([data[0, index] for index in indices]) for indices in ([0, 1, 2], [3])))
+    assert len(found) == 4
+    for index, (image, mask) in enumerate(found):
+        np.testing.assert_array_equal(image, data.read(index)[0])
+        np.testing.assert_array_equal(mask, data.read(index)[1])
