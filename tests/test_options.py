@@ -37,6 +37,39 @@ def test_a_run_with_these_settings_ends_well(overrides: tuple[str, ...], segtrai
     assert "test: mIoU" in done.stdout or "debug=profile" in overrides
 
 
+def test_a_run_trains_on_a_fraction_of_a_fold_balanced_and_from_memory(
+    segtrain: Run, bands: tuple[str, ...], tmp_path: Path
+) -> None:
+    parts = ("dataset.folds=2", "dataset.fold=1", "dataset.fraction=0.5", "sampling=balanced", "loader.cache=ram")
+    done = segtrain("train", *bands, *parts, "loader.num_workers=1")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    text = (run / "train.log").read_text()
+    assert "train: 3 images cached" in text  # of 11 in train and val, 5 validate, and half of 6 train
+    assert "val: 5 images cached" in text
+    table = rows(run)
+    assert [int(row["step"]) for row in table] == [1, 2]  # 3 images by 2
+    assert all(0 <= float(row["perf/data_wait_fraction"]) <= 1 for row in table)
+    assert "test: mIoU" in done.stdout
+
+
+def test_a_second_run_maps_the_cache_of_the_first(segtrain: Run, bands: tuple[str, ...], tmp_path: Path) -> None:
+    seen = []
+    for number in range(2):
+        done = segtrain(
+            *("train", *bands, "loader.cache=disk", f"name=run{number}", "trainer.max_epochs=1", "test=false"),
+            *("sampling=repeat_factor", "loader.num_workers=1"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("images cached") == (2 if number == 0 else 0)
+        files = sorted((tmp_path / "outputs" / "cache").glob("camvid-*/*"))
+        seen.append([(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files])
+    assert [path.name for path, *_ in seen[0]] == ["data.bin", "places.json"] * 2
+    assert seen[0] == seen[1]
+    losses = [rows(run)[0]["train/epoch_loss"] for run in sorted((tmp_path / "outputs" / "runs").iterdir())]
+    assert losses[0] == losses[1]
+
+
 def test_overfit_sees_the_same_batches_again_and_again(segtrain: Run, bands: tuple[str, ...], tmp_path: Path) -> None:
     own = [argument for argument in bands if not argument.startswith(("trainer.max", "trainer.check"))]
     done = segtrain("train", *own, "debug=overfit", "optimizer.lr=1e-2", "trainer.max_epochs=60")
