@@ -79,7 +79,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
         labels=_label_map(dataset),
-        splits=dataset.get("splits") or SPLITS,
+        splits=[*(dataset.get("splits") or SPLITS), *(["val"] if dataset["folds"] else [])],
         batch_size=loader["batch_size"],
         eval_batch_size=loader["eval_batch_size"],
         num_workers=loader["num_workers"],
@@ -95,7 +95,8 @@ def _source(cfg: Config) -> MakeSource:
     dataset = cfg["dataset"]
     source = _build("dataset.source", dataset["source"], _partial_=True)
     if dataset["folds"] is not None:
-        source = Folds(source, folds=dataset["folds"], fold=dataset["fold"])
+        joined = [split for split in ("train", "val") if split in (dataset.get("splits") or SPLITS)]
+        source = Folds(source, folds=dataset["folds"], fold=dataset["fold"], joined=joined)
     return source
 
 

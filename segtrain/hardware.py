@@ -66,7 +66,9 @@ def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path(
         found = []
     try:
         limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        found += [int(limit) - int(used)] if limit != "max" else []
+        parts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        free = int(parts.get("inactive_file", 0))  # of files that were read, given back when needed
+        found += [int(limit) - int(used) + free] if limit != "max" else []
     except (OSError, ValueError):
         pass
     return min(found, default=None)

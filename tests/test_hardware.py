@@ -101,14 +101,17 @@ MIB = 2**20
         ("MemTotal: 8192 kB", str(2 * MIB), str(MIB), MIB),  # an old kernel
         ("MemTotal: 8192 kB", "max", "500", None),
         ("nothing of the kind", "many", "500", None),
+        ("MemAvailable: 3072 kB", str(2 * MIB), f"{MIB} {MIB // 2}", MIB + MIB // 2),  # files that were read
         (None, None, None, None),  # not Linux
     ],
 )
 def test_memory_is_what_machine_and_container_have_left(
     meminfo: str | None, limit: str | None, used: str | None, expected: int | None, tmp_path: Path
 ) -> None:
-    for name, text in (("meminfo", meminfo), ("memory.max", limit), ("memory.current", used)):
-        if text is not None:
+    current, _, read = (used or "").partition(" ")
+    stat = f"anon 7\ninactive_file {read or 0}\nactive_file 9"
+    for name, text in (("meminfo", meminfo), ("memory.max", limit), ("memory.current", current), ("memory.stat", stat)):
+        if text:
             (tmp_path / name).write_text(f"{text}\n")
     assert available_memory(tmp_path / "meminfo", tmp_path) == expected
 

@@ -6,6 +6,7 @@ import json
 import logging
 import mmap
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from segtrain.hardware import available_memory
 log = logging.getLogger("segtrain")
 
 BLOCK = 2**28  # bytes of memory that are asked for at a time; the system gives a page when it is written
+DECODING = ("source", "label_map", "reduce_zero_label", "ignore_index", "num_classes")  # keys that change arrays
 FIRST = 16  # samples by whose size the whole is judged
 
 
@@ -35,14 +37,16 @@ def choose_cache(kind: str, *, folder: str, dataset: dict[str, Any]) -> Callable
     Args:
         kind: "none", "ram" or "disk".
         folder: where files of the kind "disk" are kept.
-        dataset: the data set's configuration: its name, and all that decoding depends on.
+        dataset: the data set's configuration.
     """
     if kind == "none":
         return None
     if kind == "ram":
         return lambda samples, split: cache_in_memory(samples, what=split)
+    name = re.sub(r"[^\w.-]", "-", str(dataset.get("name") or "data"))
+    settings = {key: dataset.get(key) for key in DECODING}
     return lambda samples, split: cache_on_disk(
-        samples, what=f"{dataset.get('name', 'data')}-{split}", folder=Path(folder).expanduser(), settings=dataset
+        samples, what=f"{name}-{split}", folder=Path(folder).expanduser(), settings=settings
     )
 
 
@@ -161,7 +165,10 @@ def _fingerprint(samples: Samples, settings: Any) -> str:
                 "would not be seen; give it a method files(index), or give loader.cache=ram"
             )
         for path in (path for group in files for path in group):
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             digest.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]

@@ -39,7 +39,9 @@ class CsvFile(PairedFiles):
     ) -> None:
         path = Path(file).expanduser()
         images, masks, weights = [], [], []
-        for number, row in _rows(path):
+        rows = _rows(path)
+        weighted = any("weight" in row for _, row in rows)
+        for number, row in rows:
             line = f"{path}, line {number}"
             for files, truth in _expand(path.parent, line, row["image"], row["mask"]):
                 own = row["split"] if "split" in row else share_of(files[0].stem, (0.8, 0.1, 0.1))
@@ -49,7 +51,7 @@ class CsvFile(PairedFiles):
                     images.append(files)
                     masks.append(truth)
                     weights.append(_weight(line, row.get("weight", "1")))
-        super().__init__(images, masks, image=image, mask=mask, weights=weights)
+        super().__init__(images, masks, image=image, mask=mask, weights=weights if weighted else None)
 
 
 def _rows(path: Path) -> list[tuple[int, Row]]:

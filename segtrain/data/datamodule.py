@@ -155,7 +155,7 @@ class SegmentationData(pl.LightningDataModule):
     def repeats(self) -> NDArray[np.float64] | None:
         """Return how often each training image comes in an epoch; masks are read once, if the sampling needs them."""
         if not self._repeats:
-            self._repeats.append(self.sampling.repeats(self.samples("train")))
+            self._repeats.append(self.sampling.repeats(self._cached("train")))
         return self._repeats[0]
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:

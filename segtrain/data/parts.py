@@ -95,10 +95,12 @@ class Folds:
         source: opens a split.
         folds: how many, 2 or more.
         fold: which one validates, from 0.
+        joined: the splits that are dealt.
     """
 
-    def __init__(self, source: MakeSource, *, folds: int, fold: int) -> None:
+    def __init__(self, source: MakeSource, *, folds: int, fold: int, joined: Sequence[str] = ("train", "val")) -> None:
         self.source = source
+        self.joined = tuple(joined)
         self.folds = folds
         self.fold = fold
 
@@ -110,7 +112,7 @@ class Folds:
         """
         if split not in ("train", "val"):
             return self.source(split=split)
-        sources = [self.source(split="train"), self.source(split="val")]
+        sources = [self.source(split=name) for name in self.joined]
         places = [(number, index) for number, source in enumerate(sources) for index in range(len(source))]
         if len(places) < self.folds:
             raise DataError(f"dataset.folds: {self.folds} folds of {len(places)} images; give {len(places)} or fewer")

@@ -57,9 +57,15 @@ class BalancedByClass(Sampling):
     """Draw a class, each as likely as the others, then one of the images that have it; as long as the data set."""
 
     def repeats(self, samples: Samples) -> NDArray[np.float64]:
-        """Return N times the chance of each image; images without any class are left out."""
+        """Return N times the chance of each image; images without any class are left out.
+
+        Raises:
+            UserError: if no mask has a class.
+        """
         present = samples.presence()
         present = present[:, present.any(axis=0)]
+        if not present.size:
+            raise UserError("sampling: the training masks have no class but void; is dataset.ignore_index right?")
         shares = (present / present.sum(axis=0)).mean(axis=1)
         return shares * len(samples)
 

@@ -303,3 +303,24 @@ def test_every_augmentation_works_on_the_read_only_arrays_of_a_cache(
         found, expected = cached[key], plain[key]
         assert found["image"].tobytes() == expected["image"].tobytes()
         assert found["mask"].tobytes() == expected["mask"].tobytes()
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    (folder / "masks" / "03.png").rename(folder / "gone.png")
+    source = PairedFiles(
+        [(folder / "images" / f"{number:02}.png",) for number in range(COUNT)],
+        [(folder / "masks" / f"{number:02}.png",) for number in range(COUNT)],
+    )
+    with pytest.raises(DataError, match=r"masks/03\.png: cannot be read \(No such file"):
+        on_disk(samples(source), folder)
+
+
+def test_a_data_set_of_any_name_has_a_folder_and_a_crop_makes_no_other(folder: Path) -> None:
+    data = samples(files(folder))
+    for crop in (64, 128):
+        dataset = {"name": "my/own: set", "crop_size": crop, "source": {"_target_": "x"}, "ignore_index": 255}
+        cache = choose_cache("disk", folder=str(folder / "cache"), dataset=dataset)
+        assert cache is not None
+        assert len(cache(data, "train")) == COUNT
+    (name,) = [path.name for path in (folder / "cache").iterdir() if path.is_dir()]
+    assert name.startswith("my-own--set-train-")

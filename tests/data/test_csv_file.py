@@ -57,6 +57,7 @@ def test_rows_go_to_their_split_with_their_weight(data: Path) -> None:
     val = table(data, *lines, split="val")
     assert (numbers(val), val.weights) == ([1], [0.5])
     assert len(table(data, *lines, split="test")) == 0
+    assert table(data, "image,mask", "images/1.png,masks/1.png").weights is None
 
 
 def test_paths_may_be_absolute_and_quoted(data: Path) -> None:

@@ -148,8 +148,11 @@ def test_a_batch_is_refused_by_the_images_that_the_sampling_leaves() -> None:
 class Swap(Mix):
     """Each image becomes its partner."""
 
-    def __call__(self, images: NDArray[Any], masks: NDArray[Any], *, seeds: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        return np.roll(images, len(images) // 2, axis=0), masks
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
+
+    def paste(self, image: Any, mask: Any, other_image: Any, other_mask: Any, *, rng: Any) -> None:
+        image[:] = other_image
 
 
 def test_training_batches_are_mixed_and_evaluation_is_not() -> None:

@@ -162,3 +162,13 @@ def test_a_fraction_of_a_fold_is_drawn_from_its_training_images_and_validates_on
         (Path(f"{train[0].replace('/', '')}.jpg"),),
         (Path(f"{train[0].replace('/', '')}.png"),),
     )
+
+
+def test_a_data_set_without_a_val_split_is_dealt_from_its_train_split_alone() -> None:
+    def only_train(*, split: str) -> Split:
+        assert split == "train"
+        return Split(split=split)
+
+    parts = [Folds(only_train, folds=4, fold=1, joined=["train"])(split=split) for split in ("train", "val")]
+    assert sorted(members(parts[0]) + members(parts[1])) == sorted(members(Split(split="train")))
+    assert len(parts[1]) == 5

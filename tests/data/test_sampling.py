@@ -146,3 +146,8 @@ def test_wrong_weights_are_refused_with_the_remedy(weights: list[float] | None, 
 def test_a_threshold_that_is_no_share_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match=r"^threshold: .* is not above 0 to 1, a share of the images"):
         RepeatFactor(threshold=threshold)
+
+
+def test_masks_of_nothing_but_void_cannot_be_balanced() -> None:
+    with pytest.raises(UserError, match=r"sampling: the training masks have no class but void"):
+        BalancedByClass().repeats(samples((), ()))
