@@ -8,6 +8,7 @@ from pathlib import Path
 from segtrain.config.suggest import did_you_mean
 from segtrain.data.folder import SPLITS, share_of
 from segtrain.data.images import ImageReader
+from segtrain.data.leniency import raise_or_collect
 from segtrain.data.masks import MaskReader
 from segtrain.data.pairs import Files, PairedFiles
 from segtrain.errors import DataError
@@ -41,14 +42,17 @@ class CsvFile(PairedFiles):
         images, masks, weights = [], [], []
         for number, row in _rows(path):
             line = f"{path}, line {number}"
-            for files, truth in _expand(path.parent, line, row["image"], row["mask"]):
-                own = row["split"] if "split" in row else share_of(files[0].stem, (0.8, 0.1, 0.1))
-                if own not in SPLITS:
-                    raise DataError(f"{line}: split {own!r} is not one of {', '.join(SPLITS)}")
-                if own == split:
-                    images.append(files)
-                    masks.append(truth)
-                    weights.append(_weight(line, row.get("weight", "1")))
+            try:
+                for files, truth in _expand(path.parent, line, row["image"], row["mask"]):
+                    own = row["split"] if "split" in row else share_of(files[0].stem, (0.8, 0.1, 0.1))
+                    if own not in SPLITS:
+                        raise DataError(f"{line}: split {own!r} is not one of {', '.join(SPLITS)}")
+                    if own == split:
+                        weights.append(_weight(line, row.get("weight", "1")))
+                        images.append(files)
+                        masks.append(truth)
+            except DataError as error:
+                raise_or_collect(error, kind="wrong_row", files=[path])
         super().__init__(images, masks, image=image, mask=mask, weights=weights)
 
 
@@ -72,18 +76,22 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
         raise DataError(f"{path}: has a column twice ({', '.join(columns)})")
     for number, cells in lines[1:]:
         if len(cells) != len(columns) or not all(cells):
-            raise DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
-    return [(number, dict(zip(columns, cells, strict=True))) for number, cells in lines[1:]]
+            error = DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
+            raise_or_collect(error, kind="wrong_row", files=[path])
+    whole = [(number, cells) for number, cells in lines[1:] if len(cells) == len(columns) and all(cells)]
+    return [(number, dict(zip(columns, cells, strict=True))) for number, cells in whole]
 
 
 def _expand(folder: Path, line: str, image: str, mask: str) -> list[tuple[Files, Files]]:
     """Return the images of a row, each with its mask."""
     if not _is_pattern(folder, image):
-        return [(_files(folder, line, image), _files(folder, line, mask, patterns=True))]
+        pair = _files(folder, line, image), _files(folder, line, mask, patterns=True)
+        return [pair] if all(pair) else []
     images, masks = _by_stem(folder, line, image), _by_stem(folder, line, mask)
-    if missing := [images[name].name for name in images if name not in masks]:
-        raise DataError(f"{line}: {len(missing)} images have no mask like {mask}, such as {missing[0]}")
-    return [((images[name],), (masks[name],)) for name in sorted(images)]
+    if missing := [images[name] for name in images if name not in masks]:
+        error = DataError(f"{line}: {len(missing)} images have no mask like {mask}, such as {missing[0].name}")
+        raise_or_collect(error, kind="missing_mask", files=missing)
+    return [((images[name],), (masks[name],)) for name in sorted(images) if name in masks]
 
 
 def _files(folder: Path, line: str, cell: str, *, patterns: bool = False) -> Files:
@@ -94,7 +102,8 @@ def _files(folder: Path, line: str, cell: str, *, patterns: bool = False) -> Fil
         else:
             files.append(folder / Path(name.strip()).expanduser())
     if missing := [file for file in files if not file.is_file()]:
-        raise DataError(f"{line}: {missing[0]} is not there")
+        raise_or_collect(DataError(f"{line}: {missing[0]} is not there"), kind="missing_file", files=missing)
+        return ()
     return tuple(files)
 
 

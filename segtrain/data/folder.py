@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtrain.data.images import IMAGE_SUFFIXES, ImageReader
+from segtrain.data.leniency import left_out, raise_or_collect
 from segtrain.data.listing import need_folder, read_lines
 from segtrain.data.masks import MaskReader, OneFileAClass
 from segtrain.data.pairs import Files, PairedFiles, match_by_name
@@ -97,9 +98,12 @@ def _listed(path: Path, images: list[Files], masks: list[Files]) -> tuple[list[F
         raise DataError(f"{path}: no such file; {EACH}")
     names = [Path(line).stem if line.lower().endswith(IMAGE_SUFFIXES) else Path(line).name for line in read_lines(path)]
     by_name = {files[0].stem: (files, truth) for files, truth in zip(images, masks, strict=True)}
-    if missing := [name for name in names if name not in by_name]:
-        raise DataError(f"{path}: names {len(missing)} images that are not there, such as {missing[0]!r}")
-    return [by_name[name][0] for name in names], [by_name[name][1] for name in names]
+    told = left_out()  # images that are there, and cannot be used for a reason that has been given
+    if missing := [name for name in names if name not in by_name and name not in told]:
+        error = DataError(f"{path}: names {len(missing)} images that are not there, such as {missing[0]!r}")
+        raise_or_collect(error, kind="listed_not_there", files=[path.parent / name for name in missing])
+    pairs = [by_name[name] for name in names if name in by_name]
+    return [files for files, _ in pairs], [truth for _, truth in pairs]
 
 
 def share_of(name: str, shares: Sequence[float]) -> str:
