@@ -76,8 +76,8 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
         raise DataError(f"{path}: has a column twice ({', '.join(columns)})")
     for number, cells in lines[1:]:
         if len(cells) != len(columns) or not all(cells):
-            error = DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
-            raise_or_collect(error, kind="wrong_row", files=[path])
+            wrong = DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
+            raise_or_collect(wrong, kind="wrong_row", files=[path])
     whole = [(number, cells) for number, cells in lines[1:] if len(cells) == len(columns) and all(cells)]
     return [(number, dict(zip(columns, cells, strict=True))) for number, cells in whole]
 

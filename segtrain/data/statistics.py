@@ -54,7 +54,9 @@ def inverse_frequency(pixels: ArrayLike) -> Weights:
 
 
 def median_frequency(pixels: ArrayLike, pixels_of_images: ArrayLike) -> Weights:
-    """Return the median of all f / f of a class, scaled to mean 1 (Eigen & Fergus, 2015, arXiv:1411.4734, section 6.3.2).
+    """Return the median of all f / f of a class, scaled to mean 1 (Eigen & Fergus, 2015, arXiv:1411.4734).
+
+    SegNet (arXiv:1511.00561) balances CamVid with it.
 
     Args:
         pixels: of each class (C,).
@@ -69,11 +71,13 @@ def median_frequency(pixels: ArrayLike, pixels_of_images: ArrayLike) -> Weights:
 
 
 def enet(pixels: ArrayLike, *, offset: float = 1.02) -> Weights:
-    """Return 1 / ln(offset + p) for the share p of each class, scaled to mean 1 (Paszke et al., 2016, arXiv:1606.02147).
+    """Return 1 / ln(offset + p) for the share p of each class, scaled to mean 1 (ENet: Paszke et al., 2016).
+
+    Source: arXiv:1606.02147, where the offset bounds the weights, before they are scaled, to between 1 and 50.
 
     Args:
         pixels: of each class (C,).
-        offset: c of the paper's section 5.2, which keeps the weights within 1 to 50 before they are scaled.
+        offset: c of the paper.
     """
     shares = class_frequencies(pixels)
     return _scaled(np.where(shares > 0, 1 / np.log(offset + shares), 0.0))
