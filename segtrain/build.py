@@ -24,10 +24,11 @@ from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
-from segtrain.data.classes import find_classes
+from segtrain.data.classes import find_classes, numbered
 from segtrain.data.datamodule import SPLITS, SegmentationData
 from segtrain.data.images import ImageReader
 from segtrain.data.labels import LabelMap
+from segtrain.data.samples import Source
 from segtrain.errors import UserError
 from segtrain.hardware import choose_precision
 from segtrain.inference.any_size import AnySize
@@ -65,11 +66,11 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
     dataset = cfg["dataset"]
     transforms = _build("augmentation", cfg["augmentation"]["transforms"] or [])
     return SegmentationData(
-        _build("dataset.source", dataset["source"], _partial_=True),
+        build_source(dataset),
         augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
-        labels=_label_map(dataset),
+        labels=build_labels(dataset),
         splits=dataset.get("splits") or SPLITS,
         seed=cfg["seed"],
         start=start,
@@ -79,7 +80,14 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
     )
 
 
-def _label_map(dataset: Config) -> LabelMap:
+def build_source(dataset: Config) -> Callable[..., Source]:
+    """Return what lists a split's samples when it is called with `split=`."""
+    source: Callable[..., Source] = _build("dataset.source", dataset["source"], _partial_=True)
+    return source
+
+
+def build_labels(dataset: Config) -> LabelMap:
+    """Return what makes labels of the values in the data set's masks."""
     return LabelMap(
         dataset.get("label_map"),
         ignore_index=dataset["ignore_index"],
@@ -96,10 +104,10 @@ def complete_classes(cfg: Config) -> Config:
     dataset = cfg["dataset"]
     names = dataset.get("class_names")
     if names is None and dataset.get("num_classes") is not None:
-        names = [f"class_{number}" for number in range(dataset["num_classes"])]
+        names = numbered(dataset["num_classes"])
     elif names is None:
-        source = _build("dataset.source", dataset["source"], _partial_=True)(split="train")
-        names = find_classes(source, dataset=dataset, labels=_label_map(dataset))
+        source = build_source(dataset)(split="train")
+        names = find_classes(source, dataset=dataset, labels=build_labels(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
     return {"num_classes": dataset.get("num_classes") or len(names), "class_names": names}
 

@@ -41,7 +41,10 @@ def launch(main: Callable[[], Any], command: str) -> None:
         sys.argv[1:] = quote_paths(sys.argv[1:])
         _refuse_shadowing(sys.argv[1:])
         _refuse_null_groups(sys.argv[1:])
-        _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
+        if command in CHECKPOINT_COMMANDS:
+            _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
+        elif {"-m", "--multirun"} & set(sys.argv):
+            raise UserError(f"-m: {command} is one job; call it once for each")
         try:
             main()
         finally:

@@ -41,11 +41,23 @@ def find_problems(
         _absent_targets(cfg)
         + target_problems(cfg)
         + _unread_keys(cfg, plain or {})
-        + _dataset_problems(cfg["dataset"])
+        + class_problems(cfg["dataset"])
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
+    )
+
+
+def dataset_problems(cfg: dict[str, Any], *, plain: dict[str, Any]) -> list[str]:
+    """Return the problems of a command's data set alone; classes that are to be found in its masks are none."""
+    dataset = cfg["dataset"]
+    found_later = isinstance(dataset, dict) and None in (dataset.get("num_classes"), dataset.get("class_names"))
+    return (
+        _without_target({"dataset.source": (dataset or {}).get("source")})
+        + target_problems({"dataset": dataset})
+        + _unread_keys({"dataset": dataset}, plain)
+        + ([] if found_later else class_problems(dataset))
     )
 
 
@@ -57,6 +69,10 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
     needed["dataset.source"] = (cfg["dataset"] or {}).get("source")
     transforms = (cfg["augmentation"] or {}).get("transforms") or []
     needed |= {f"augmentation.transforms[{index}]": node for index, node in enumerate(transforms)}
+    return _without_target(needed)
+
+
+def _without_target(needed: dict[str, Any]) -> list[str]:
     return [
         f"{path}._target_: missing; name the class that is to be built"
         for path, node in needed.items()
@@ -76,14 +92,15 @@ def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     text = repr(plain)
     problems = []
     for group, known in (("dataset", DATASET_KEYS), ("augmentation", ("crop_size", "transforms"))):
-        for key in cfg[group] or {}:
+        for key in cfg.get(group) or {}:
             if key not in known and f"{group}.{key}}}" not in text and f"{group}.{key}," not in text:
                 hint = did_you_mean(str(key), known, prefix=f"{group}.")
                 problems.append(f"{group}.{key}: nothing reads this key.{hint} (known: {', '.join(known)})")
     return problems
 
 
-def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
+def class_problems(dataset: dict[str, Any]) -> list[str]:
+    """Return what does not fit between the facts of a data set: its classes, names, colours, void and channels."""
     facts = ("num_classes", "ignore_index", "class_names", "in_channels", "source")
     problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in facts if dataset.get(fact) is None]
     types = {"num_classes": int, "ignore_index": int, "in_channels": int, "class_names": list}

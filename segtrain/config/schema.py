@@ -148,3 +148,13 @@ class PredictConfig(ModelConfig):
     overwrite: bool
     overlay: bool
     device: str
+
+
+@dataclass
+class CheckConfig:
+    """Root of configs/check.yaml: the data set and where the report goes."""
+
+    dataset: Any
+    paths: Paths
+    output: str
+    workers: int | None

@@ -26,14 +26,8 @@ def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | 
     Raises:
         DataError: if a mask cannot be read, or has more labels than a data set of classes has.
     """
-    names = getattr(source, "class_names", None)
-    if names:
-        return [str(name) for name in names]
-    listed = Path(str(dataset.get("root") or "")).expanduser() / "classes.txt"
-    if dataset.get("root") and listed.is_file():
-        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if dataset.get("palette"):
-        return _numbered(len(dataset["palette"]))
+    if (stated := stated_classes(source, dataset=dataset)) is not None:
+        return stated
 
     def highest(index: int) -> int:
         mask = source.mask(index) if hasattr(source, "mask") else source[index][1]
@@ -42,14 +36,34 @@ def find_classes(source: Any, *, dataset: Mapping[str, Any], labels: LabelMap | 
         return int(valid.max(initial=0))
 
     with ThreadPoolExecutor() as pool:
-        top = int(np.max([*pool.map(highest, range(len(source)))], initial=0))
+        return numbered_classes(int(np.max([*pool.map(highest, range(len(source)))], initial=0)))
+
+
+def stated_classes(source: Any, *, dataset: Mapping[str, Any]) -> list[str] | None:
+    """Return the names that the source, ROOT/classes.txt or the palette says; None where only the masks can."""
+    names = getattr(source, "class_names", None)
+    if names:
+        return [str(name) for name in names]
+    listed = Path(str(dataset.get("root") or "")).expanduser() / "classes.txt"
+    if dataset.get("root") and listed.is_file():
+        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return numbered(len(dataset["palette"])) if dataset.get("palette") else None
+
+
+def numbered_classes(top: int) -> list[str]:
+    """Return names for the labels 0 to the highest of the training masks, at least two.
+
+    Raises:
+        DataError: if there are more than a data set of classes has.
+    """
     if top >= MOST:
         raise DataError(
             f"dataset.num_classes: the masks have labels up to {top}, which are no classes; is dataset.mask right "
             "(instances), or give dataset.num_classes"
         )
-    return _numbered(max(top + 1, 2))
+    return numbered(max(top + 1, 2))
 
 
-def _numbered(count: int) -> list[str]:
+def numbered(count: int) -> list[str]:
+    """Return class_0, class_1, ..."""
     return [f"class_{number}" for number in range(count)]
