@@ -61,13 +61,13 @@ def test_version_answers_in_time(segtrain: Run) -> None:
 def test_help_names_every_command(segtrain: Run) -> None:
     done = segtrain("--help")
     assert done.returncode == 0
-    assert set(commands()) == {"env", "eval", "models", "predict", "train"}
+    assert set(commands()) == {"check", "env", "eval", "models", "predict", "train"}
     for command, line in commands().items():
         assert f"  {command:<10}{line}" in done.stdout
 
 
 def test_help_of_a_command_lists_groups(segtrain: Run) -> None:
-    for command in ("train", "eval", "predict"):
+    for command in ("train", "eval", "predict", "check"):
         done = segtrain(command, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(f"segtrain {command}: ")
@@ -99,6 +99,13 @@ def test_the_config_can_be_printed(segtrain: Run) -> None:
         (["eval"], "checkpoint: missing"),
         (["eval", "checkpoint=nothing.ckpt"], "checkpoint: nothing.ckpt is not a file"),
         (["eval", "checkpoint=file"], "checkpoint: file is no checkpoint"),
+        (["check", "dataset=camvid"], "dataset.root: missing; give dataset.root=..."),
+        (["check", "dataset.ignore_index=1"], "dataset.ignore_index: 1 is one of the classes 0 to 1"),
+        (["check", "++dataset.clases=3"], "dataset.clases: nothing reads this key."),
+        (["check", "model=unet"], "model: no group of this name can be chosen here"),
+        (["check", "workers=-1"], "workers: -1 is negative; give 0 or more"),
+        (["check", "-m", "dataset=nuclei,camvid"], "-m: check is one job; call it once for each"),
+        (["check", "output=file"], "output: cannot write file"),
         (["predict", "checkpoint=file", "input=.", "output=out"], "checkpoint: file is no checkpoint"),
     ],
 )

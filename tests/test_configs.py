@@ -17,7 +17,7 @@ from segtrain.config.schema import TrainConfig
 from segtrain.models.encoders import pretrained
 
 CONFIGS = Path(config_dir())
-ROOTS = {"train", "eval", "predict", "resume"}
+ROOTS = {"train", "eval", "predict", "resume", "check"}
 # options that are not alternatives of the train command, and why
 OTHER = {"hydra": "chosen by each root", "paths": "one option"}
 

@@ -21,7 +21,9 @@ def main(cfg: DictConfig) -> None:
 
         from segtrain.config.problems import dataset_problems
 
-        report(dataset_problems(values, plain=plain_config(cfg)))
+        workers = values["workers"]
+        negative = [f"workers: {workers} is negative; give 0 or more, or null for one a core"]
+        report(dataset_problems(values, plain=plain_config(cfg)) + (negative if (workers or 0) < 0 else []))
 
         from segtrain.build import build_labels, build_source
         from segtrain.dataset_check import output
@@ -33,7 +35,7 @@ def main(cfg: DictConfig) -> None:
             build_source(values["dataset"]),
             dataset=values["dataset"],
             labels=build_labels(values["dataset"]),
-            workers=values["workers"],
+            workers=workers,
         )
         output.write(result, folder)
         print(f"{report_text(result)}\n{folder / 'check.json'}\n{folder / 'check.png'}")

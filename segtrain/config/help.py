@@ -91,7 +91,7 @@ def _root_keys(root: Path) -> list[str]:
             prefix = f"{key}." if not value else ""
         if value:
             name = f"{prefix if indent else ''}{key}={value}"
-            lines.append(f"  {name:<39}{comment or ''}".rstrip())
+            lines.append(f"  {name:<38} {comment or ''}".rstrip())
     return lines
 
 

@@ -137,17 +137,10 @@ def check_dataset(
     _forget_told(records, listing)
     names, doubts = _classes(dataset, sources.get("train"), records)
     count = dataset.get("num_classes") or (None if names is None else len(names))
-    problems = gather(
-        [
-            *doubts,
-            *listing,
-            *sample_problems(records, dataset=dataset),
-            *label_problems(records, dataset=dataset, num_classes=count, labels=labels),
-            *split_problems(records, class_names=names),
-        ]
-    )
-    if any(problem.kind == "binary_mask" for problem in problems):  # that is why the other class is absent
-        problems = [problem for problem in problems if problem.kind != "absent_class"]
+    of_labels = label_problems(records, dataset=dataset, num_classes=count, labels=labels)
+    wrong = any(problem.items and problem.kind in ("binary_mask", "label_range") for problem in of_labels)
+    between = split_problems(records, class_names=names, labels_wrong=wrong)
+    problems = gather([*doubts, *listing, *sample_problems(records, dataset=dataset), *of_labels, *between])
     facts = {
         split: split_facts(
             [record for record in records if record.split == split],

@@ -67,6 +67,18 @@ def mask_fault(files: Sequence[Path], *, kind: str) -> tuple[str, Path]:
     return "parts_differ", files[0]
 
 
+def describe(kind: str, file: str) -> str:
+    """Return what the bytes of a file show, where that says more than its reader can; else nothing."""
+    if kind == "empty_file":
+        return "has no bytes"
+    if kind == "truncated":
+        return f"has {Path(file).stat().st_size:,} bytes, and its end is missing"
+    if kind == "no_image":
+        with Path(file).open("rb") as opened:
+            return f"begins with {opened.read(12)!r}, as no image does"
+    return ""
+
+
 def colors_of(path: Path, *, most: int) -> dict[tuple[int, int, int], int]:
     """Return {colour: pixels} of an RGB file's most frequent colours."""
     values = read_values(path).astype(np.int64)

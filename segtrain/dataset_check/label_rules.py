@@ -79,7 +79,7 @@ def _outside(masks: Sequence[Record], dataset: Mapping[str, Any], num_classes: i
     if not items:
         return []
     fix, overrides = _mend(sorted(found), sorted(outside), dataset, num_classes)
-    counts = listed([f"{label} in {files} files" for label, files in sorted(outside.items())], 12)
+    counts = listed([f"{label} ({files} file{'s'[: files != 1]})" for label, files in sorted(outside.items())], 12)
     return [Problem("label_range", items, f"classes are 0 to {num_classes - 1}; found {counts}. {fix}", overrides)]
 
 

@@ -7,6 +7,15 @@ from segtrain.data.samples import Source
 from segtrain.dataset_check.problem import Item, Problem
 from segtrain.errors import DataError
 
+# what is said of each file; where a kind is not here, one sentence is about all files of a problem
+OF_A_FILE = {
+    "missing_mask": "has no mask",
+    "jpeg_mask": "has a JPEG for a mask",
+    "extra_mask": "has no image",
+    "missing_file": "is not there",
+    "listed_not_there": "is in a list, and there is no such image",
+}
+
 
 def open_splits(
     make: Callable[..., Source], splits: Sequence[str], *, declared: bool
@@ -57,14 +66,14 @@ def _of_files(found: dict[str, list[ListingProblem]], sources: dict[str, Source]
         for index in range(len(source))
         for path in source.files(index)[1]  # type: ignore[attr-defined]
     }
+    told: set[tuple[str, str, tuple[str, ...]]] = set()  # where splits are dealt from a folder, each lists all of it
     problems: list[Problem] = []
-    told: set[tuple[str, str, str]] = set()  # where splits are dealt from one folder, each lists all of it
     for split, collected in found.items():
         for problem in collected:
-            for file in problem.files:
-                text = problem.text if problem.kind == "wrong_row" else ""
-                if (problem.kind, file, text) in told or (problem.kind == "extra_mask" and file in used):
-                    continue
-                told.add((problem.kind, file, text))
-                problems.append(Problem(problem.kind, [Item(problem.text, (file,), split)]))
+            files = [file for file in problem.files if problem.kind != "extra_mask" or file not in used]
+            text = OF_A_FILE.get(problem.kind, problem.text)
+            for group in [(file,) for file in files] if problem.kind in OF_A_FILE else [tuple(files)]:
+                if (problem.kind, text, group) not in told:
+                    told.add((problem.kind, text, group))
+                    problems.append(Problem(problem.kind, [Item(text, group, split)]))
     return problems

@@ -59,11 +59,11 @@ def _bars(result: Result, palette: Picture) -> Picture:
         top = 36 + step * label
         pen.text((10, top), name[:18], fill=INK, font=font)
         for row, split in enumerate(splits):
-            length = round(330 * shares[split][label] / longest)
+            length = round(325 * shares[split][label] / longest)
             box = (130, top + 8 * row, 130 + length, top + 8 * row + 6)
             pen.rectangle(box, fill=tuple(palette[label].tolist()), outline=(120, 120, 120))
-        text = " ".join(f"{100 * shares[split][label]:.2g}" for split in splits)
-        pen.text((475, top), f"{text} %", fill=INK, font=font)
+        text = " / ".join(f"{100 * shares[split][label]:.2g}" for split in splits)
+        pen.text((465, top), f"{text} %", fill=INK, font=font)
     return np.array(image)
 
 
@@ -122,8 +122,9 @@ def _chosen(result: Result) -> list[tuple[Record, str]]:
     by_place = {(record.split, record.index): record for record in result.records if record.image is not None}
     chosen: dict[tuple[str, int], str] = {}
     for problem in result.problems:
-        place = next((p for i in problem.items if (p := (i.split or "", i.index or 0)) in by_place), None)
-        if problem.severity != "info" and place is not None and problem.items[0].index is not None:
+        places = [(item.split, item.index) for item in problem.items if item.split and item.index is not None]
+        place = next((place for place in places if place in by_place), None)
+        if problem.severity != "info" and place is not None:
             chosen.setdefault(place, problem.kind.replace("_", " "))
     whole = [place for place, record in by_place.items() if record.mask is not None and place not in chosen]
     for number in range(MOST_SAMPLES):

@@ -99,10 +99,13 @@ class Problem:
 def gather(problems: Sequence[Problem]) -> list[Problem]:
     """Return one problem a kind, errors first; a place that was found twice counts once."""
     merged: dict[str, Problem] = {}
+    seen: set[tuple[str, str, tuple[str, ...]]] = set()
     for problem in problems:
         into = merged.setdefault(problem.kind, Problem(problem.kind, []))
-        seen = {(item.text, item.files) for item in into.items}
-        into.items += [item for item in problem.items if (item.text, item.files) not in seen]
+        for item in problem.items:
+            if (problem.kind, item.text, item.files) not in seen:
+                seen.add((problem.kind, item.text, item.files))
+                into.items.append(item)
         into.fix = into.fix or problem.fix
         into.overrides = into.overrides or problem.overrides
     severities = ("error", "warning", "info")

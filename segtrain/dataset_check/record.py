@@ -69,6 +69,7 @@ class Record:
         image_file, mask_file: what messages call its two parts.
         image, mask: their facts; None for one that cannot be read.
         faults: what keeps it from being trained on, as far as it alone shows.
+        channels: of an image that was refused for them.
         colors: {(red, green, blue): pixels} of a mask that holds colours where ids are wanted, the most frequent ones.
     """
 
@@ -79,4 +80,5 @@ class Record:
     image: ImageFacts | None = None
     mask: MaskFacts | None = None
     faults: list[Fault] = field(default_factory=list)
+    channels: int | None = None
     colors: dict[tuple[int, int, int], int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The result as text: tables of splits and classes, the problems with their remedies, and one line in sum."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -96,7 +97,8 @@ def _problem(problem: Problem) -> str:
 
 
 def _place(item: Item) -> str:
-    named = [file for file in item.files if file not in item.text][:4]
+    told = Path(item.files[0]).parent.as_posix() in item.text if item.files else True  # the sentence has them
+    named = [] if told else item.files[:4]
     return f"{', '.join(named)}: {item.text}" if named else item.text
 
 

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segtrain.data.images import read_channels
 from segtrain.data.labels import LabelMap
-from segtrain.dataset_check.file_faults import colors_of, image_fault, mask_fault, orientation_of
+from segtrain.dataset_check.file_faults import colors_of, describe, image_fault, mask_fault, orientation_of
 from segtrain.dataset_check.record import Fault, ImageFacts, MaskFacts, Record
 from segtrain.errors import DataError
 
@@ -77,12 +78,14 @@ def _read(
         if files and part == "image":
             kind, path = image_fault(files, channels=reading.in_channels)
             name = str(path)
+            if kind == "channels":
+                record.channels = sum(read_channels(file).shape[2] for file in files)
         elif files:
             kind, path = mask_fault(files, kind=reading.mask_kind)
             if kind == "rgb_mask":
                 record.colors = colors_of(path, most=MOST_COLORS)
             name = name if kind == "polygons" else str(path)
-        record.faults.append(Fault(kind, name, text))
+        record.faults.append(Fault(kind, name, describe(kind, name) or text.removeprefix(f"{name}: ")))
     except Exception as error:
         record.faults.append(Fault("exception", name, f"{type(error).__name__}: {error}"))
     return None

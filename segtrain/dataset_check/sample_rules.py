@@ -19,7 +19,7 @@ def sample_problems(records: Sequence[Record], *, dataset: Mapping[str, Any]) ->
     return [
         *_faults(records),
         *_sizes(records),
-        *_channels(images, int(dataset["in_channels"])),
+        *_channels(records, dataset),
         *_depths(images),
         *_orientations(images),
         *_small(images, dataset.get("crop_size")),
@@ -35,11 +35,11 @@ def _item(record: Record, text: str) -> Item:
 
 
 def _faults(records: Sequence[Record]) -> list[Problem]:
-    """Return what the scan could tell already; the text need not name the file again."""
+    """Return what the scan could tell already."""
     return [
         Problem(
             fault.kind,
-            [Item(fault.text.removeprefix(f"{fault.file}: "), (fault.file,), record.split, record.index)],
+            [Item(fault.text, (fault.file,), record.split, record.index)],
         )
         for record in records
         for fault in record.faults
@@ -61,15 +61,19 @@ def _sizes(records: Sequence[Record]) -> list[Problem]:
     return [Problem("size_mismatch", items)]
 
 
-def _channels(images: Sequence[tuple[Record, ImageFacts]], expected: int) -> list[Problem]:
+def _channels(records: Sequence[Record], dataset: Mapping[str, Any]) -> list[Problem]:
+    """Find images of other channels than wanted; where all are alike, it is the key that is wrong."""
+    expected = int(dataset["in_channels"])
     items = [
-        _item(record, f"has {image.channels} channels and dataset.in_channels is {expected}")
-        for record, image in images
-        if image.channels != expected
+        _item(record, f"has {record.image.channels} channels and dataset.in_channels is {expected}")
+        for record in records
+        if record.image is not None and record.image.channels != expected
     ]
-    counts = {image.channels for _, image in images}
-    alike = len(counts) == 1 and bool(items)
-    return [Problem("channels", items, overrides=[f"dataset.in_channels={counts.pop()}"] if alike else [])]
+    counts = {record.image.channels if record.image else record.channels for record in records} - {None}
+    source = dataset.get("source") or {}
+    fixed = str(source.get("_target_", "")).startswith("segtrain.data.") and "image" not in source
+    mends = len(counts) == 1 and expected not in counts and not fixed
+    return [Problem("channels", items, overrides=[f"dataset.in_channels={counts.pop()}"] if mends else [])]
 
 
 def _depths(images: Sequence[tuple[Record, ImageFacts]]) -> list[Problem]:

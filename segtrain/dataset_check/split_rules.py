@@ -6,14 +6,17 @@ from segtrain.dataset_check.problem import Item, Problem
 from segtrain.dataset_check.record import Record
 
 
-def split_problems(records: Sequence[Record], *, class_names: Sequence[str] | None) -> list[Problem]:
+def split_problems(
+    records: Sequence[Record], *, class_names: Sequence[str] | None, labels_wrong: bool = False
+) -> list[Problem]:
     """Return the problems that several samples have together.
 
     Args:
         records: of all samples.
         class_names: C names; None where they are not known.
+        labels_wrong: masks have labels that are no classes, so that a class which none has is not told again.
     """
-    return [*_copies(records), *_absent(records, class_names or ())]
+    return [*_copies(records), *_absent(records, class_names or (), labels_wrong=labels_wrong)]
 
 
 def _copies(records: Sequence[Record]) -> list[Problem]:
@@ -44,7 +47,7 @@ def _advice(leaks: Sequence[Item]) -> str:
     return "leave each in one split, the one that is scored" if leaks else ""
 
 
-def _absent(records: Sequence[Record], class_names: Sequence[str]) -> list[Problem]:
+def _absent(records: Sequence[Record], class_names: Sequence[str], *, labels_wrong: bool) -> list[Problem]:
     items = []
     masks = [record for record in records if record.mask is not None]
     splits = list(dict.fromkeys(record.split for record in masks))
@@ -52,7 +55,7 @@ def _absent(records: Sequence[Record], class_names: Sequence[str]) -> list[Probl
     for label, name in enumerate(class_names):
         without = [split for split in splits if label not in held[split]]
         if splits and without == splits:
-            items.append(Item(f"class {label} ({name}) is in no mask at all"))
+            items += [] if labels_wrong else [Item(f"class {label} ({name}) is in no mask at all")]
         else:
             items += [Item(f"class {label} ({name}) is in no mask of {split}", (), split) for split in without]
     return [Problem("absent_class", items)]

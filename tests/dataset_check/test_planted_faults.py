@@ -9,8 +9,10 @@ from conftest import Compose, Run
 from planted import CONFIG, Planter, write_clean
 
 from segtrain.dataset_check.check import Result
+from segtrain.dataset_check.output import prepare
 from segtrain.dataset_check.problem import KINDS
 from segtrain.dataset_check.report import report_text
+from segtrain.errors import UserError
 
 
 @pytest.fixture
@@ -64,9 +66,8 @@ def test_the_command_prints_writes_and_exits_with_1(planted: Planter, segtrain: 
         done.stdout
     )
     assert done.stdout.endswith("out/check.json\nout/check.png\n")
-    again = segtrain("check", "output=out")
-    assert again.returncode == 1
-    assert "output: out has a check already, which is not overwritten" in again.stderr
+    with pytest.raises(UserError, match="out has a check already, which is not overwritten; give another folder"):
+        prepare(tmp_path / "out")
 
 
 def test_every_kind_has_a_word_and_a_severity() -> None:
