@@ -92,11 +92,16 @@ def _read(
 
 
 def _is_image(image: Any, record: Record) -> bool:
-    if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32) and image.ndim == 3 and image.size:
-        return True
-    text = f"an image is uint8 (H, W, channels), or float32 in 0 to 1, and this is {_described(image)}"
-    record.faults.append(Fault("no_array", record.image_file, text))
-    return False
+    """Say whether an image is what training takes; if not, remember why."""
+    is_array = isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.float32)
+    if not is_array or image.ndim != 3 or not image.size:
+        text = f"an image is uint8 (H, W, channels), or float32 in 0 to 1, and this is {_described(image)}"
+        record.faults.append(Fault("no_array", record.image_file, text))
+        return False
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        record.faults.append(Fault("not_finite", record.image_file, "has NaN or infinity"))
+        return False
+    return True
 
 
 def _is_mask(mask: Any, record: Record) -> bool:
