@@ -60,6 +60,11 @@ def raise_or_collect(error: DataError, *, kind: str, files: Sequence[Path], name
     found.append(ListingProblem(kind, str(error), tuple(map(str, files)), tuple(names)))
 
 
+def is_collecting() -> bool:
+    """Say whether problems are collected, so that it is worth looking for what training does not mind."""
+    return _COLLECTED.get() is not None
+
+
 def remark(text: str, *, kind: str, files: Sequence[Path]) -> None:
     """Remember a warning inside `collecting`; elsewhere nothing happens."""
     found = _COLLECTED.get()

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from segtrain.config.suggest import listed
 from segtrain.data.images import IMAGE_SUFFIXES, Image, ImageReader
-from segtrain.data.leniency import raise_or_collect, remark
+from segtrain.data.leniency import is_collecting, raise_or_collect, remark
 from segtrain.data.masks import LOSSY, MASK_SUFFIXES, Mask, MaskReader
 from segtrain.errors import DataError
 
@@ -100,7 +100,8 @@ def match_by_name(
         if missing:
             _report_missing(missing, folder, suffix=suffix, of=len(wanted))
             names = [name for name in names if name not in missing]
-        _remark_extra(found, wanted, folder, suffix=suffix)
+        if is_collecting():
+            _remark_extra(found, wanted, folder, suffix=suffix)
     images = {name: _files_of_one(images_of, image_dirs, name, sample=name) for name in names}
     masks = {name: _files_of_one(masks_of, mask_dirs, f"{name}{suffix}", sample=name) for name in names}
     if len(mask_dirs) == 1:

@@ -40,15 +40,16 @@ def label_problems(
 def _binary(masks: Sequence[Record], dataset: Mapping[str, Any], num_classes: int, labels: LabelMap) -> list[Problem]:
     """Find masks of 0 and 255 in a data set of two classes: with 255 as void nothing else would complain."""
     white = int(labels(np.array([255], np.int64))[0])
-    if num_classes != 2 or 0 <= white < num_classes:
+    count = num_classes if dataset.get("num_classes") is not None else 2  # else found, as 256 where 255 is not void
+    if count != 2 or 0 <= white < count:
         return []
-    values = {record.mask_file: set(record.mask.values) for record in masks if record.mask}
+    held = [(record, set(record.mask.values)) for record in masks if record.mask is not None]
     items = [
         Item("holds 0 and 255", (record.mask_file,), record.split, record.index)
-        for record in masks
-        if 255 in values[record.mask_file] <= {0, 255}
+        for record, values in held
+        if 255 in values
     ]
-    every = set().union(*values.values())
+    every = set().union(*(values for _, values in held))
     if not items or not every <= {0, 1, 255}:
         return []
     fix, overrides = "255 is the object: save 1 in its place", [override(dataset, "label_map", "{255: 1}")]
@@ -56,8 +57,8 @@ def _binary(masks: Sequence[Record], dataset: Mapping[str, Any], num_classes: in
         fix, overrides = "255 is the object", ["dataset.mask=binary"]
     if every <= {0, 255}:
         return [Problem("binary_mask", items, fix, overrides)]
-    others = [held for held in values.values() if not 255 in held <= {0, 255}]
-    if white == dataset["ignore_index"] and all(255 not in held for held in others):
+    apart = all(values <= {0, 255} for _, values in held if 255 in values)
+    if white == dataset["ignore_index"] and apart:
         return [Problem("mixed_binary_mask", items, f"if {fix}", overrides)]
     return []
 
@@ -66,20 +67,22 @@ def _outside(masks: Sequence[Record], dataset: Mapping[str, Any], num_classes: i
     """Find labels that are neither a class nor void, and the label map that mends all of them at once."""
     items: list[Item] = []
     found: set[int] = set()
-    outside: Counter[int] = Counter()
+    files: Counter[int] = Counter()
+    pixels: Counter[int] = Counter()
     for record in masks:
         assert record.mask is not None
         held = record.mask.labels
         wrong = {label: n for label, n in held.items() if not 0 <= label < num_classes and label != ignored}
         found |= set(held) - {ignored}
         if wrong:
-            outside.update(wrong.keys())
-            text = "has " + listed([f"{label} ({pixels:,} pixels)" for label, pixels in wrong.items()], 6)
+            files.update(wrong.keys())
+            pixels.update(wrong)
+            text = "has " + listed([f"{label} ({count:,} pixels)" for label, count in wrong.items()], 6)
             items.append(Item(text, (record.mask_file,), record.split, record.index))
     if not items:
         return []
-    fix, overrides = _mend(sorted(found), sorted(outside), dataset, num_classes)
-    counts = listed([f"{label} ({files} file{'s'[: files != 1]})" for label, files in sorted(outside.items())], 12)
+    fix, overrides = _mend(sorted(found), sorted(files), dataset, num_classes)
+    counts = listed([f"{label} ({pixels[label]:,} pixels, files: {files[label]})" for label in sorted(files)], 12)
     return [Problem("label_range", items, f"classes are 0 to {num_classes - 1}; found {counts}. {fix}", overrides)]
 
 

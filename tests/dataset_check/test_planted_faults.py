@@ -68,6 +68,8 @@ def test_the_command_prints_writes_and_exits_with_1(planted: Planter, segtrain: 
     assert done.stdout.endswith("out/check.json\nout/check.png\n")
     with pytest.raises(UserError, match="out has a check already, which is not overwritten; give another folder"):
         prepare(tmp_path / "out")
+    with pytest.raises(UserError, match=r"output: cannot write .*check\.png \(File exists\); give output=FOLDER"):
+        prepare(tmp_path / "out" / "check.png")
 
 
 def test_every_kind_has_a_word_and_a_severity() -> None:

@@ -31,6 +31,12 @@ def ids_as(*values: int) -> Callable[[np.ndarray], np.ndarray]:
         (ids_as(0, 255, 255), TWO, "binary_mask", ["dataset.mask=binary"]),
         (ids_as(0, 255, 0), (*TWO, "dataset.ignore_index=254"), "binary_mask", ["dataset.mask=binary"]),
         (ids_as(0, 255, 0), ("dataset.crop_size=32",), "binary_mask", ["dataset.mask=binary"]),
+        (
+            ids_as(0, 255, 0),
+            ("dataset.crop_size=32", "dataset.ignore_index=254"),
+            "binary_mask",
+            ["dataset.mask=binary"],
+        ),
         (ids_as(1, 2, 3), CONFIG, "label_range", ["dataset.reduce_zero_label=true"]),
         (ids_as(0, 100, 200), CONFIG, "label_range", ["dataset.label_map={100: 1, 200: 2}"]),
         (ids_as(7, 11, 300), CONFIG, "label_range", ["dataset.label_map={7: 0, 11: 1, 300: 2}"]),
@@ -126,6 +132,14 @@ def test_void_that_is_255_is_no_fault_where_masks_have_both_classes(compose_conf
     root = rewrite(tmp_path, ids_as(0, 1, 255))
     save(root / "train" / "masks" / "0.png", np.where(mask(0) == 1, 255, 0).astype(np.uint8))
     assert check(compose_config, root, *TWO).problems == []
+
+
+def test_other_values_beside_0_and_255_are_labels_outside(compose_config: Compose, tmp_path: Path) -> None:
+    root = rewrite(tmp_path, ids_as(0, 255, 255))
+    odd = save(root / "train" / "masks" / "0.png", np.where(mask(0) == 1, 2, 0).astype(np.uint8))
+    result = check(compose_config, root, *TWO)
+    assert "label_range" in kinds(result)
+    assert [item.files for item in result.problems[0].items] == [(str(odd),)]
 
 
 def test_classes_that_the_configuration_lacks_are_those_that_training_finds(

