@@ -31,12 +31,6 @@ def ids_as(*values: int) -> Callable[[np.ndarray], np.ndarray]:
         (ids_as(0, 255, 255), TWO, "binary_mask", ["dataset.mask=binary"]),
         (ids_as(0, 255, 0), (*TWO, "dataset.ignore_index=254"), "binary_mask", ["dataset.mask=binary"]),
         (ids_as(0, 255, 0), ("dataset.crop_size=32",), "binary_mask", ["dataset.mask=binary"]),
-        (
-            ids_as(0, 255, 0),
-            ("dataset.crop_size=32", "dataset.ignore_index=254"),
-            "binary_mask",
-            ["dataset.mask=binary"],
-        ),
         (ids_as(1, 2, 3), CONFIG, "label_range", ["dataset.reduce_zero_label=true"]),
         (ids_as(0, 100, 200), CONFIG, "label_range", ["dataset.label_map={100: 1, 200: 2}"]),
         (ids_as(7, 11, 300), CONFIG, "label_range", ["dataset.label_map={7: 0, 11: 1, 300: 2}"]),
@@ -132,6 +126,14 @@ def test_void_that_is_255_is_no_fault_where_masks_have_both_classes(compose_conf
     root = rewrite(tmp_path, ids_as(0, 1, 255))
     save(root / "train" / "masks" / "0.png", np.where(mask(0) == 1, 255, 0).astype(np.uint8))
     assert check(compose_config, root, *TWO).problems == []
+
+
+def test_255_that_is_not_void_is_not_taken_for_the_last_of_256_classes(compose_config: Compose, tmp_path: Path) -> None:
+    root = rewrite(tmp_path, ids_as(0, 255, 0))
+    config = ("dataset.crop_size=32", "dataset.ignore_index=254")
+    result = check(compose_config, root, *config)
+    assert kinds(result) == ["configuration", "binary_mask"]
+    assert check(compose_config, root, *config, *result.problems[1].overrides).problems == []
 
 
 def test_other_values_beside_0_and_255_are_labels_outside(compose_config: Compose, tmp_path: Path) -> None:
