@@ -131,6 +131,19 @@ def test_help_lists_every_option_of_every_group_with_its_line() -> None:
         assert any(option in words and words.endswith(line) for words in text.splitlines()), (group, option)
 
 
+def test_help_of_the_check_offers_data_sets_and_no_networks() -> None:
+    text = command_help("check", "Check.", [])
+    assert "  dataset=" in text
+    assert "   * nuclei " in text
+    assert "  output=" in text
+    assert "  workers=null " in text
+    assert not any(word in text for word in ("model=", "optimizer", "Trainer", "-m runs"))
+
+
+def test_help_of_a_command_on_a_checkpoint_offers_no_groups() -> None:
+    assert "groups" not in command_help("eval", "Score.", [])
+
+
 def test_help_marks_the_defaults_that_compose(compose_config: Compose) -> None:
     text = command_help("train", "Train.", [])
     starred = {line.split()[1] for line in text.splitlines() if line.strip().startswith("*")}

@@ -1,5 +1,6 @@
 """Second layer of the check: all problems of a resolved config, found before any object is built."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from segtrain.config.check import report
@@ -57,7 +58,7 @@ def dataset_problems(cfg: dict[str, Any], *, plain: dict[str, Any]) -> list[str]
         _without_target({"dataset.source": (dataset or {}).get("source")})
         + target_problems({"dataset": dataset})
         + _unread_keys({"dataset": dataset}, plain)
-        + ([] if found_later else class_problems(dataset))
+        + (_fact_problems(dataset, needed=("ignore_index", "in_channels")) if found_later else class_problems(dataset))
     )
 
 
@@ -99,17 +100,24 @@ def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     return problems
 
 
-def class_problems(dataset: dict[str, Any]) -> list[str]:
-    """Return what does not fit between the facts of a data set: its classes, names, colours, void and channels."""
-    facts = ("num_classes", "ignore_index", "class_names", "in_channels", "source")
-    problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in facts if dataset.get(fact) is None]
-    types = {"num_classes": int, "ignore_index": int, "in_channels": int, "class_names": list}
+FACTS = {"num_classes": int, "ignore_index": int, "class_names": list, "in_channels": int, "source": dict}
+
+
+def _fact_problems(dataset: dict[str, Any], *, needed: Sequence[str] = tuple(FACTS)) -> list[str]:
+    """Return the facts that a data set does not say, or says as something else than they are."""
+    problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in needed if dataset.get(fact) is None]
+    types = {fact: type_ for fact, type_ in FACTS.items() if fact != "source"}
     problems += [
         f"dataset.{fact}: {dataset[fact]!r} is not {type_.__name__}"
         for fact, type_ in {**types, "crop_size": int}.items()
         if dataset.get(fact) is not None and (not isinstance(dataset[fact], type_) or dataset[fact] is True)
     ]
-    if problems:
+    return problems
+
+
+def class_problems(dataset: dict[str, Any]) -> list[str]:
+    """Return what does not fit between the facts of a data set: its classes, names, colours, void and channels."""
+    if problems := _fact_problems(dataset):
         return problems
     if dataset["num_classes"] < 2:
         return [f"dataset.num_classes: {dataset['num_classes']}; a background is a class too, give 2 or more"]

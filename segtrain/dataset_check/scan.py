@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +120,8 @@ def _cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def _as_it_is(record: Sequence[Any] | Record) -> Any:
+def _as_it_is(record: Any) -> Any:
+    """Keep the loader from making tensors."""
     return record
 
 
