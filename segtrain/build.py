@@ -27,7 +27,7 @@ from segtrain.config.check import check_keys
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.caching import choose_cache
-from segtrain.data.classes import find_classes
+from segtrain.data.classes import find_classes, numbered
 from segtrain.data.datamodule import SPLITS, SegmentationData
 from segtrain.data.images import ImageReader
 from segtrain.data.labels import LabelMap
@@ -67,7 +67,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
     dataset, loader = cfg["dataset"], cfg["loader"]
     transforms = _build("augmentation", cfg["augmentation"]["transforms"] or [])
     mix = cfg["augmentation"].get("mix")
-    source = _source(cfg)
+    source = build_source(dataset)
     if dataset["fraction"] < 1:
         source = Fraction(source, fraction=dataset["fraction"], seed=cfg["seed"])
     return SegmentationData(
@@ -78,7 +78,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         cache=choose_cache(loader["cache"], folder=cfg["paths"]["cache"], dataset=dataset),
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
-        labels=_label_map(dataset),
+        labels=build_labels(dataset),
         splits=[*(dataset.get("splits") or SPLITS), *(["val"] if dataset["folds"] else [])],
         batch_size=loader["batch_size"],
         eval_batch_size=loader["eval_batch_size"],
@@ -90,17 +90,17 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
     )
 
 
-def _source(cfg: Config) -> MakeSource:
+def build_source(dataset: Config) -> MakeSource:
     """Return what opens a split: all of it, or what is another one's fold."""
-    dataset = cfg["dataset"]
-    source = _build("dataset.source", dataset["source"], _partial_=True)
+    source: MakeSource = _build("dataset.source", dataset["source"], _partial_=True)
     if dataset["folds"] is not None:
         joined = [split for split in ("train", "val") if split in (dataset.get("splits") or SPLITS)]
         source = Folds(source, folds=dataset["folds"], fold=dataset["fold"], joined=joined)
     return source
 
 
-def _label_map(dataset: Config) -> LabelMap:
+def build_labels(dataset: Config) -> LabelMap:
+    """Return what makes labels of the values in the data set's masks."""
     return LabelMap(
         dataset.get("label_map"),
         ignore_index=dataset["ignore_index"],
@@ -124,9 +124,9 @@ def complete_classes(cfg: DictConfig, values: Config, schema: type) -> Config:
     if names is not None and count is not None:
         return values
     if names is None and count is not None:
-        names = [f"class_{number}" for number in range(count)]
+        names = numbered(count)
     elif names is None:
-        names = find_classes(_source(values)(split="train"), dataset=dataset, labels=_label_map(dataset))
+        names = find_classes(build_source(dataset)(split="train"), dataset=dataset, labels=build_labels(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
     cfg.dataset.update({"num_classes": count or len(names), "class_names": names})
     return check_keys(cfg, schema)

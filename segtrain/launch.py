@@ -43,6 +43,8 @@ def launch(main: Callable[[], Any], command: str) -> None:
         _refuse_null_groups(sys.argv[1:])
         if command in CHECKPOINT_COMMANDS:
             _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
+        elif {"-m", "--multirun"} & set(sys.argv):
+            raise UserError(f"-m: {command} is one job; call it once for each")
         try:
             main()
         finally:

@@ -54,12 +54,12 @@ def overlay(
     """Return the image with the mask's colours over it; class colours of (0, 0, 0) stay clear, void is white."""
     colours = (palette[mask] if ignore_index is None else colour(mask, palette, ignore_index)).astype(np.float32)
     share = np.where(colours.any(axis=2, keepdims=True), opacity, 0.0)
-    return (_rgb(image) * (1 - share) + colours * share).round().astype(np.uint8)
+    return (rgb(image) * (1 - share) + colours * share).round().astype(np.uint8)
 
 
 def error_picture(row: Row, ignore_index: int) -> NDArray[np.uint8]:
     """Return the image in dim grey with wrong pixels red and void pixels dark blue."""
-    grey = np.asarray(cv2.cvtColor(_rgb(row.image), cv2.COLOR_RGB2GRAY), np.uint8)
+    grey = np.asarray(cv2.cvtColor(rgb(row.image), cv2.COLOR_RGB2GRAY), np.uint8)
     picture = np.repeat((grey // 3 + 40)[..., None], 3, axis=2)
     void = row.truth == ignore_index
     picture[(row.truth != row.prediction) & ~void] = (230, 40, 40)
@@ -74,7 +74,7 @@ def draw_grid(
     lines = [_titles(("image", "truth", "prediction", "error (red)"))]
     for row in rows:
         parts = (
-            _rgb(row.image),
+            rgb(row.image),
             colour(row.truth, palette, ignore_index),
             colour(row.prediction, palette, ignore_index),
             error_picture(row, ignore_index),
@@ -110,7 +110,7 @@ def draw_samples(
     return np.concatenate([*lines, _legend(colours, [*class_names, "void"], columns * WIDTH)])
 
 
-def _rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+def rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the first three channels, or the first one three times; of 0 to 255, or of floats in 0 to 1."""
     if image.dtype != np.uint8:
         image = (image.clip(0, 1) * 255).round().astype(np.uint8)

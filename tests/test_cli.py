@@ -61,13 +61,13 @@ def test_version_answers_in_time(segtrain: Run) -> None:
 def test_help_names_every_command(segtrain: Run) -> None:
     done = segtrain("--help")
     assert done.returncode == 0
-    assert set(commands()) == {"env", "eval", "models", "predict", "train"}
+    assert set(commands()) == {"check", "env", "eval", "models", "predict", "show", "train"}
     for command, line in commands().items():
         assert f"  {command:<10}{line}" in done.stdout
 
 
 def test_help_of_a_command_lists_groups(segtrain: Run) -> None:
-    for command in ("train", "eval", "predict"):
+    for command in ("train", "eval", "predict", "check", "show"):
         done = segtrain(command, "--help")
         assert done.returncode == 0
         assert done.stdout.startswith(f"segtrain {command}: ")
@@ -99,6 +99,10 @@ def test_the_config_can_be_printed(segtrain: Run) -> None:
         (["eval"], "checkpoint: missing"),
         (["eval", "checkpoint=nothing.ckpt"], "checkpoint: nothing.ckpt is not a file"),
         (["eval", "checkpoint=file"], "checkpoint: file is no checkpoint"),
+        (["check", "dataset=camvid"], "dataset.root: missing; give dataset.root=..."),
+        (["show", "-m", "seed=0,1"], "-m: show is one job; call it once for each"),
+        (["check", "dataset.ignore_index=1", "workers=-1"], "2. workers: -1 is negative; give 0 or more"),
+        (["check", "-m", "dataset=nuclei,camvid"], "-m: check is one job; call it once for each"),
         (["predict", "checkpoint=file", "input=.", "output=out"], "checkpoint: file is no checkpoint"),
     ],
 )

@@ -18,7 +18,7 @@ from segtrain.models.encoders import pretrained
 from segtrain.schedulers import schedule_length
 
 CONFIGS = Path(config_dir())
-ROOTS = {"train", "eval", "predict", "resume", "show"}
+ROOTS = {"train", "eval", "predict", "resume", "show", "check"}
 # options that are not alternatives of the train command, and why
 OTHER = {"hydra": "chosen by each root", "paths": "one option"}
 
@@ -132,6 +132,17 @@ def test_help_lists_every_option_of_every_group_with_its_line() -> None:
         line = first_comment(CONFIGS / group / f"{option}.yaml")
         assert f"{group}=" in text
         assert any(option in words and words.endswith(line) for words in text.splitlines()), (group, option)
+
+
+def test_help_of_check_has_the_keys_and_groups_of_training_and_its_own() -> None:
+    train, check = command_help("train", "", []), command_help("check", "", [])
+    assert "  output=" in check
+    assert "  workers=null " in check
+    assert set(train.splitlines()[4:-3]) <= set(check.splitlines())
+
+
+def test_help_of_a_command_on_a_checkpoint_offers_no_groups() -> None:
+    assert "groups" not in command_help("eval", "Score.", [])
 
 
 def test_help_marks_the_defaults_that_compose(compose_config: Compose) -> None:

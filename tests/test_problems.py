@@ -10,8 +10,8 @@ import torch
 from conftest import Compose
 
 from segtrain.config.check import check_keys, plain_config
-from segtrain.config.problems import check_objects, find_problems
-from segtrain.config.schema import TrainConfig
+from segtrain.config.problems import check_objects, dataset_problems, find_problems
+from segtrain.config.schema import CheckConfig, TrainConfig
 from segtrain.errors import UserError
 
 FOLDER = ("dataset=folder", "dataset.root=/data", "dataset.num_classes=2", "dataset.class_names=[a,b]")
@@ -205,3 +205,20 @@ def test_predict_does_not_ask_for_the_devices_of_training(train_config: TrainOve
 def test_a_share_and_a_fold_that_there_can_be_are_no_problem(train_config: TrainOverrides) -> None:
     for overrides in (["dataset.fraction=1"], ["dataset.fraction=0.01", "dataset.folds=5", "dataset.fold=4"]):
         assert find_problems(train_config(*overrides)) == []
+
+
+@pytest.mark.parametrize("key", ["in_channels", "ignore_index"])
+def test_the_check_of_a_data_set_needs_facts_that_no_file_tells(key: str, compose_config: Compose) -> None:
+    composed = compose_config(*FOLDER, f"dataset.{key}=null", name="check")
+    cfg = check_keys(composed, CheckConfig)
+    problems = dataset_problems(cfg, plain=plain_config(composed))
+    assert f"dataset.{key}: missing; a data set's YAML says it" in problems
+
+
+def test_the_check_of_a_data_set_words_its_problems_as_training_does(compose_config: Compose) -> None:
+    mistakes = ("dataset.source._target_=segtrain.data.folder.Foldr", "++dataset.clases=3", "dataset.shares=3")
+    composed = compose_config(*FOLDER, *mistakes, name="check")
+    found = dataset_problems(check_keys(composed, CheckConfig), plain=plain_config(composed))
+    training = compose_config(*FOLDER, *mistakes)
+    assert len(found) >= 2
+    assert set(found) <= set(find_problems(check_keys(training, TrainConfig), plain=plain_config(training)))

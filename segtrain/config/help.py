@@ -29,15 +29,21 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
     ]
     lines += ["keys", *[line for root in roots for line in _root_keys(root)], ""]
     defaults = {group: option for root in roots for group, option in _defaults(root).items()}
-    if defaults:
+    groups = [group for group in _groups(folders) if group.split("/")[0] in defaults]
+    if groups:
         lines.append("groups (the default is marked *)")
-        for group in sorted(_groups(folders), key=lambda name: (name.split("/")[0], name)):
+        for group in sorted(groups, key=lambda name: (name.split("/")[0], name)):
             chosen = defaults.get(group, _nested_default(folders[0], defaults, group))
             lines += _group_lines(group, folders, chosen)
         lines.append("")
+    if "trainer" in defaults:
+        lines += [
+            "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
+            "an argument of the Trainer; -m runs every combination of comma-separated values.",
+        ]
+    elif groups:
+        lines.append("any key below a group can be set too: dataset.root=FOLDER dataset.num_classes=5.")
     lines += [
-        "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
-        "an argument of the Trainer; -m runs every combination of comma-separated values.",
         f"segtrain {command} --cfg job             prints the whole configuration, --resolve with the values filled in",
         f"segtrain {command} --config-dir FOLDER   adds your own YAML files",
         f"segtrain {command} --hydra-help          Hydra's own flags",
@@ -92,7 +98,7 @@ def _root_keys(root: Path) -> list[str]:
             prefix = f"{key}." if not value else ""
         if value:
             name = f"{prefix if indent else ''}{key}={value}"
-            lines.append(f"  {name:<39}{comment or ''}".rstrip())
+            lines.append(f"  {name:<38} {comment or ''}".rstrip())
     return lines
 
 

@@ -1,5 +1,6 @@
 """Second layer of the check: all problems of a resolved config, found before any object is built."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from segtrain.config.check import report
@@ -41,13 +42,25 @@ def find_problems(
         _absent_targets(cfg)
         + target_problems(cfg)
         + _unread_keys(cfg, plain or {})
-        + _dataset_problems(cfg["dataset"])
+        + class_problems(cfg["dataset"])
         + _part_problems(cfg["dataset"])
         + _crop_problems(cfg)
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
+    )
+
+
+def dataset_problems(cfg: dict[str, Any], *, plain: dict[str, Any]) -> list[str]:
+    """Return the problems of a command's data set alone; classes that are to be found in its masks are none."""
+    dataset = cfg["dataset"]
+    found_later = isinstance(dataset, dict) and None in (dataset.get("num_classes"), dataset.get("class_names"))
+    return (
+        _without_target({"dataset.source": (dataset or {}).get("source")})
+        + target_problems({"dataset": dataset})
+        + _unread_keys({"dataset": dataset}, plain)
+        + (_fact_problems(dataset, needed=("ignore_index", "in_channels")) if found_later else class_problems(dataset))
     )
 
 
@@ -61,6 +74,10 @@ def _absent_targets(cfg: dict[str, Any]) -> list[str]:
     needed |= {"augmentation.mix": augmentation["mix"]} if augmentation.get("mix") else {}
     transforms = augmentation.get("transforms") or []
     needed |= {f"augmentation.transforms[{index}]": node for index, node in enumerate(transforms)}
+    return _without_target(needed)
+
+
+def _without_target(needed: dict[str, Any]) -> list[str]:
     return [
         f"{path}._target_: missing; name the class that is to be built"
         for path, node in needed.items()
@@ -80,23 +97,31 @@ def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     text = repr(plain)
     problems = []
     for group, known in (("dataset", DATASET_KEYS), ("augmentation", ("crop_size", "transforms", "mix"))):
-        for key in cfg[group] or {}:
+        for key in cfg.get(group) or {}:
             if key not in known and f"{group}.{key}}}" not in text and f"{group}.{key}," not in text:
                 hint = did_you_mean(str(key), known, prefix=f"{group}.")
                 problems.append(f"{group}.{key}: nothing reads this key.{hint} (known: {', '.join(known)})")
     return problems
 
 
-def _dataset_problems(dataset: dict[str, Any]) -> list[str]:
-    facts = ("num_classes", "ignore_index", "class_names", "in_channels", "source")
-    problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in facts if dataset.get(fact) is None]
-    types = {"num_classes": int, "ignore_index": int, "in_channels": int, "class_names": list}
+FACTS = {"num_classes": int, "ignore_index": int, "class_names": list, "in_channels": int, "source": dict}
+
+
+def _fact_problems(dataset: dict[str, Any], *, needed: Sequence[str] = tuple(FACTS)) -> list[str]:
+    """Return the facts that a data set does not say, or says as something else than they are."""
+    problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in needed if dataset.get(fact) is None]
+    types = {fact: type_ for fact, type_ in FACTS.items() if fact != "source"}
     problems += [
         f"dataset.{fact}: {dataset[fact]!r} is not {type_.__name__}"
         for fact, type_ in types.items()
         if dataset.get(fact) is not None and (not isinstance(dataset[fact], type_) or dataset[fact] is True)
     ]
-    if problems:
+    return problems
+
+
+def class_problems(dataset: dict[str, Any]) -> list[str]:
+    """Return what does not fit between the facts of a data set: its classes, names, colours, void and channels."""
+    if problems := _fact_problems(dataset):
         return problems
     if dataset["num_classes"] < 2:
         return [f"dataset.num_classes: {dataset['num_classes']}; a background is a class too, give 2 or more"]

@@ -168,3 +168,11 @@ class PredictConfig(ModelConfig):
     overwrite: bool
     overlay: bool
     device: str
+
+
+@dataclass
+class CheckConfig(TrainConfig):
+    """Root of configs/check.yaml: a training's configuration, of which the data set is read, and where to report."""
+
+    output: str
+    workers: int | None

@@ -25,14 +25,8 @@ def find_classes(source: Source, *, dataset: Mapping[str, Any], labels: LabelMap
     Raises:
         DataError: if a mask cannot be read, or has more labels than a data set of classes has.
     """
-    names = getattr(source, "class_names", None)
-    if names:
-        return [str(name) for name in names]
-    listed = Path(str(dataset.get("root") or "")).expanduser() / "classes.txt"
-    if dataset.get("root") and listed.is_file():
-        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if dataset.get("palette"):
-        return _numbered(len(dataset["palette"]))
+    if (stated := stated_classes(source, dataset=dataset)) is not None:
+        return stated
 
     def highest(index: int) -> int:
         mask = mask_of(source, index)
@@ -40,14 +34,34 @@ def find_classes(source: Source, *, dataset: Mapping[str, Any], labels: LabelMap
         valid = mask[mask != dataset["ignore_index"]]
         return int(valid.max(initial=0))
 
-    top = max(each_sample(source, highest), default=0)
+    return numbered_classes(max(each_sample(source, highest), default=0))
+
+
+def stated_classes(source: Any, *, dataset: Mapping[str, Any]) -> list[str] | None:
+    """Return the names that the source, ROOT/classes.txt or the palette says; None where only the masks can."""
+    names = getattr(source, "class_names", None)
+    if names:
+        return [str(name) for name in names]
+    listed = Path(str(dataset.get("root") or "")).expanduser() / "classes.txt"
+    if dataset.get("root") and listed.is_file():
+        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return numbered(len(dataset["palette"])) if dataset.get("palette") else None
+
+
+def numbered_classes(top: int) -> list[str]:
+    """Return names for the labels 0 to the highest of the training masks, at least two.
+
+    Raises:
+        DataError: if there are more than a data set of classes has.
+    """
     if top >= MOST:
         raise DataError(
             f"dataset.num_classes: the masks have labels up to {top}, which are no classes; is dataset.mask right "
             "(instances), or give dataset.num_classes"
         )
-    return _numbered(max(top + 1, 2))
+    return numbered(max(top + 1, 2))
 
 
-def _numbered(count: int) -> list[str]:
+def numbered(count: int) -> list[str]:
+    """Return class_0, class_1, ..."""
     return [f"class_{number}" for number in range(count)]

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from segtrain.config.suggest import did_you_mean
-from segtrain.data.folder import SPLITS, share_of
+from segtrain.data.folder import SPLITS, deal
 from segtrain.data.images import ImageReader
+from segtrain.data.leniency import raise_or_collect
 from segtrain.data.masks import MaskReader
 from segtrain.data.pairs import Files, PairedFiles
 from segtrain.errors import DataError
@@ -38,20 +39,27 @@ class CsvFile(PairedFiles):
         self, *, file: str, split: str, image: ImageReader | None = None, mask: MaskReader | None = None
     ) -> None:
         path = Path(file).expanduser()
-        images, masks, weights = [], [], []
-        rows = _rows(path)
-        weighted = any("weight" in row for _, row in rows)
-        for number, row in rows:
+        samples = []
+        for number, row in _rows(path):
             line = f"{path}, line {number}"
-            for files, truth in _expand(path.parent, line, row["image"], row["mask"]):
-                own = row["split"] if "split" in row else share_of(files[0].stem, (0.8, 0.1, 0.1))
-                if own not in SPLITS:
-                    raise DataError(f"{line}: split {own!r} is not one of {', '.join(SPLITS)}")
-                if own == split:
-                    images.append(files)
-                    masks.append(truth)
-                    weights.append(_weight(line, row.get("weight", "1")))
-        super().__init__(images, masks, image=image, mask=mask, weights=weights if weighted else None)
+            try:
+                if row.get("split", split) not in SPLITS:
+                    raise DataError(f"{line}: split {row['split']!r} is not one of {', '.join(SPLITS)}")
+                weight = _weight(line, row["weight"]) if "weight" in row else None
+                pairs = _expand(path.parent, line, row["image"], row["mask"])
+                samples += [(*pair, row.get("split"), weight) for pair in pairs]
+            except DataError as error:
+                raise_or_collect(error, kind="wrong_row", files=[path])
+        dealt = deal([files[0].stem for files, *_ in samples], (0.8, 0.1, 0.1))
+        mine = [sample for sample in samples if (sample[2] or dealt[sample[0][0].stem]) == split]
+        weights = [weight for *_, weight in mine if weight is not None]
+        super().__init__(
+            [files for files, *_ in mine],
+            [truth for _, truth, *_ in mine],
+            image=image,
+            mask=mask,
+            weights=weights if mine and len(weights) == len(mine) else None,
+        )
 
 
 def _rows(path: Path) -> list[tuple[int, Row]]:
@@ -74,18 +82,22 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
         raise DataError(f"{path}: has a column twice ({', '.join(columns)})")
     for number, cells in lines[1:]:
         if len(cells) != len(columns) or not all(cells):
-            raise DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
-    return [(number, dict(zip(columns, cells, strict=True))) for number, cells in lines[1:]]
+            wrong = DataError(f"{path}, line {number}: has not one cell for each of {', '.join(columns)}")
+            raise_or_collect(wrong, kind="wrong_row", files=[path])
+    whole = [(number, cells) for number, cells in lines[1:] if len(cells) == len(columns) and all(cells)]
+    return [(number, dict(zip(columns, cells, strict=True))) for number, cells in whole]
 
 
 def _expand(folder: Path, line: str, image: str, mask: str) -> list[tuple[Files, Files]]:
     """Return the images of a row, each with its mask."""
     if not _is_pattern(folder, image):
-        return [(_files(folder, line, image), _files(folder, line, mask, patterns=True))]
+        pair = _files(folder, line, image), _files(folder, line, mask, patterns=True)
+        return [pair] if all(pair) else []
     images, masks = _by_stem(folder, line, image), _by_stem(folder, line, mask)
-    if missing := [images[name].name for name in images if name not in masks]:
-        raise DataError(f"{line}: {len(missing)} images have no mask like {mask}, such as {missing[0]}")
-    return [((images[name],), (masks[name],)) for name in sorted(images)]
+    if missing := [images[name] for name in images if name not in masks]:
+        error = DataError(f"{line}: {len(missing)} images have no mask like {mask}, such as {missing[0].name}")
+        raise_or_collect(error, kind="missing_mask", files=missing)
+    return [((images[name],), (masks[name],)) for name in sorted(images) if name in masks]
 
 
 def _files(folder: Path, line: str, cell: str, *, patterns: bool = False) -> Files:
@@ -96,7 +108,8 @@ def _files(folder: Path, line: str, cell: str, *, patterns: bool = False) -> Fil
         else:
             files.append(folder / Path(name.strip()).expanduser())
     if missing := [file for file in files if not file.is_file()]:
-        raise DataError(f"{line}: {missing[0]} is not there")
+        raise_or_collect(DataError(f"{line}: {missing[0]} is not there"), kind="missing_file", files=missing)
+        return ()
     return tuple(files)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtrain.data.images import IMAGE_SUFFIXES, ImageReader
+from segtrain.data.leniency import left_out, raise_or_collect
 from segtrain.data.listing import need_folder, read_lines
 from segtrain.data.masks import MaskReader, OneFileAClass
 from segtrain.data.pairs import Files, PairedFiles, match_by_name
@@ -19,7 +20,7 @@ class Folder(PairedFiles):
 
     The split is looked for in this order: folders ROOT/SPLIT/IMAGES and ROOT/SPLIT/MASKS; ROOT/IMAGES/SPLIT and
     ROOT/MASKS/SPLIT; a list ROOT/SPLIT.txt of names; else each image is dealt to a split by its name, in the given
-    shares, the same on every machine and whatever other images are there.
+    shares, the same on every machine and, unless a split would be empty, whatever other images are there.
 
     Args:
         root: the folder.
@@ -75,7 +76,8 @@ class Folder(PairedFiles):
         images, masks = self._match(self.root)
         if any((self.root / f"{split}.txt").is_file() for split in SPLITS):
             return _listed(self.root / f"{self.split}.txt", images, masks)
-        mine = [index for index, files in enumerate(images) if share_of(files[0].stem, shares) == self.split]
+        dealt = deal([files[0].stem for files in images], shares)
+        mine = [index for index, files in enumerate(images) if dealt[files[0].stem] == self.split]
         if not mine:
             raise DataError(
                 f"{self.root}: none of its {len(images)} images falls to {self.split} with dataset.shares="
@@ -97,12 +99,39 @@ def _listed(path: Path, images: list[Files], masks: list[Files]) -> tuple[list[F
         raise DataError(f"{path}: no such file; {EACH}")
     names = [Path(line).stem if line.lower().endswith(IMAGE_SUFFIXES) else Path(line).name for line in read_lines(path)]
     by_name = {files[0].stem: (files, truth) for files, truth in zip(images, masks, strict=True)}
-    if missing := [name for name in names if name not in by_name]:
-        raise DataError(f"{path}: names {len(missing)} images that are not there, such as {missing[0]!r}")
-    return [by_name[name][0] for name in names], [by_name[name][1] for name in names]
+    told = left_out()  # images that are there, and cannot be used for a reason that has been given
+    if missing := [name for name in names if name not in by_name and name not in told]:
+        error = DataError(f"{path}: names {len(missing)} images that are not there, such as {missing[0]!r}")
+        raise_or_collect(error, kind="listed_not_there", files=[path.parent / name for name in missing])
+    pairs = [by_name[name] for name in names if name in by_name]
+    return [files for files, _ in pairs], [truth for _, truth in pairs]
+
+
+def deal(names: Sequence[str], shares: Sequence[float]) -> dict[str, str]:
+    """Return the split of each image, by `share_of`.
+
+    Where a split that has a share would be left without any, for want of images, they are dealt in the order of their
+    hashes instead, one to each split at least.
+    """
+    dealt = {name: share_of(name, shares) for name in names}
+    wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
+    if len(dealt) < len(wanted) or set(wanted) <= set(dealt.values()):
+        return dealt
+    order = sorted(dealt, key=_hash_of)
+    for split, share in reversed([*zip(SPLITS, shares, strict=True)]):
+        count = max(1, round(len(dealt) * share / sum(shares))) if split in wanted else 0
+        if split == wanted[0]:
+            count = len(order)  # what is left
+        dealt |= dict.fromkeys(order[len(order) - count :], split)
+        order = order[: len(order) - count]
+    return dealt
 
 
 def share_of(name: str, shares: Sequence[float]) -> str:
     """Return the split of an image by its name alone: adding images never moves another to a different split."""
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 * sum(shares)
+    place = _hash_of(name) / 2**64 * sum(shares)
     return SPLITS[0] if place < shares[0] else SPLITS[1] if place < shares[0] + shares[1] else SPLITS[2]
+
+
+def _hash_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])

@@ -99,7 +99,7 @@ def read_channels(path: Path) -> NDArray[Any]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if data[:2].tobytes() == b"\xff\xd8" and not _jpeg_is_whole(data.tobytes()):
+    if data[:2].tobytes() == b"\xff\xd8" and not jpeg_is_whole(data.tobytes()):
         raise DataError(f"{path}: the JPEG is truncated; copy it again or leave it out")  # cv2 fills it with grey
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
@@ -155,7 +155,7 @@ def _range_of(dtype: np.dtype[Any], path: Path) -> tuple[float, float]:
     return 0.0, float(np.iinfo(dtype).max)
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
+def jpeg_is_whole(data: bytes) -> bool:
     """Look for the end of the image behind its header, whose thumbnail has one too; a camera may pad the file."""
     place = 2
     while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in (b"\xda", b""):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from segtrain.data.leniency import raise_or_collect
 from segtrain.errors import DataError
 
 
@@ -49,7 +50,8 @@ def need_files(paths: list[Path], what: str) -> None:
         DataError: that names one that is not, counts them, and says how to get them.
     """
     if missing := [path for path in paths if not path.is_file()]:
-        raise DataError(f"{missing[0]}: {len(missing)} of {len(paths)} files are missing; {what}")
+        error = DataError(f"{missing[0]}: {len(missing)} of {len(paths)} files are missing; {what}")
+        raise_or_collect(error, kind="missing_file", files=missing)
 
 
 def refuse_split(name: str, split: str, accepted: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from segtrain.config.suggest import listed
 from segtrain.data.images import IMAGE_SUFFIXES, Image, ImageReader
+from segtrain.data.leniency import is_collecting, raise_or_collect, remark
 from segtrain.data.masks import LOSSY, MASK_SUFFIXES, Mask, MaskReader
 from segtrain.errors import DataError
 
@@ -93,29 +94,70 @@ def match_by_name(
     names = sorted(images_of[0])
     if suffix and image_dirs[0] in mask_dirs:
         names = [name for name in names if not name.endswith(suffix)]
+    wanted = {f"{name}{suffix}" for name in names}
     for found, folder in zip(masks_of, mask_dirs, strict=True):
-        missing = [f"{name}{suffix}" for name in names if f"{name}{suffix}" not in found]
+        missing = {name: images_of[0][name][0] for name in names if f"{name}{suffix}" not in found}
         if missing:
-            reason = f"; {LOSSY}" if any((folder / f"{missing[0]}{end}").is_file() for end in (".jpg", ".jpeg")) else ""
-            raise DataError(
-                f"{folder}: {len(missing)} of {len(names)} images have no mask; missing: {listed(missing, 5)}{reason}"
-            )
-    images = [tuple(_one(found, name, d) for found, d in zip(images_of, image_dirs, strict=True)) for name in names]
+            _report_missing(missing, folder, suffix=suffix, of=len(wanted))
+            names = [name for name in names if name not in missing]
+        if is_collecting():
+            _remark_extra(found, wanted, folder, suffix=suffix)
+    images = {name: _files_of_one(images_of, image_dirs, name, sample=name) for name in names}
+    masks = {name: _files_of_one(masks_of, mask_dirs, f"{name}{suffix}", sample=name) for name in names}
     if len(mask_dirs) == 1:
-        return images, [_files_of_mask(masks_of[0], f"{name}{suffix}", mask_dirs[0], mask_suffixes) for name in names]
-    masks = [
-        tuple(_one(found, f"{name}{suffix}", d) for found, d in zip(masks_of, mask_dirs, strict=True)) for name in names
+        masks = {name: _files_of_mask(files[0], mask_suffixes, sample=name) for name, files in masks.items() if files}
+    whole = [name for name in names if images[name] and masks.get(name)]
+    return [images[name] for name in whole], [masks[name] for name in whole]
+
+
+def _report_missing(missing: dict[str, Path], folder: Path, *, suffix: str, of: int) -> None:
+    """Refuse images without a mask in this folder, or collect them: JPEGs in their place are a problem of their own."""
+    names = [f"{name}{suffix}" for name in missing]
+    lossy = [name for name in names if any((folder / f"{name}{end}").is_file() for end in (".jpg", ".jpeg"))]
+    reason = f"; {LOSSY}" if names[0] in lossy else ""
+    text = f"{folder}: {len(names)} of {of} images have no mask; missing: {listed(names, 5)}{reason}"
+    absent = [image for image, name in zip(missing.values(), names, strict=True) if name not in lossy]
+    if absent:
+        raise_or_collect(DataError(text), kind="missing_mask", files=absent, names=list(missing))
+    if lossy:
+        images = [image for image, name in zip(missing.values(), names, strict=True) if name in lossy]
+        raise_or_collect(DataError(text), kind="jpeg_mask", files=images, names=list(missing))
+
+
+def _remark_extra(found: dict[str, list[Path]], wanted: set[str], folder: Path, *, suffix: str) -> None:
+    """Remember masks without an image; a folder is one only where the masks are folders of files."""
+    used = [path for name in wanted & found.keys() for path in found[name]]
+    in_folders = any(path.is_dir() for path in used)
+    extra = [
+        path
+        for name in sorted(found.keys() - wanted)
+        for path in found[name]
+        if name.endswith(suffix) and (in_folders or not path.is_dir())
     ]
-    return images, masks
+    remark(f"{folder}: {len(extra)} masks have no image", kind="extra_mask", files=extra)
 
 
-def _files_of_mask(found: dict[str, list[Path]], name: str, folder: Path, suffixes: Sequence[str]) -> Files:
-    path = _one(found, name, folder)
+def _files_of_one(found: Sequence[dict[str, list[Path]]], folders: Sequence[Path], name: str, *, sample: str) -> Files:
+    """Return the file of this name in each folder, or none where a collected problem keeps it from being used."""
+    files: list[Path] = []
+    for in_folder, folder in zip(found, folders, strict=True):
+        here = in_folder.get(name, [])
+        if len(here) != 1:
+            has = " and ".join(path.name for path in here) or "none"
+            error = DataError(f"{folder}: one file called {name} is wanted, and there is {has}")
+            kind = "ambiguous_name" if here else "missing_image"
+            raise_or_collect(error, kind=kind, files=here or [folder / name], names=[sample])
+        files += here[:1] if len(here) == 1 else []
+    return tuple(files) if len(files) == len(folders) else ()
+
+
+def _files_of_mask(path: Path, suffixes: Sequence[str], *, sample: str) -> Files:
     if path.suffix.lower() in suffixes:
         return (path,)
     inside = tuple(sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")))
     if not inside:
-        raise DataError(f"{path}: has no masks ({', '.join(suffixes)})")
+        error = DataError(f"{path}: has no masks ({', '.join(suffixes)})")
+        raise_or_collect(error, kind="missing_mask", files=[path], names=[sample])
     return inside
 
 
@@ -136,11 +178,3 @@ def _by_stem(folder: Path, suffixes: Sequence[str], what: str, *, folders: bool 
         lossy = what == "masks" and any(path.suffix.lower() in (".jpg", ".jpeg") for path in folder.iterdir())
         raise DataError(f"{folder}: has no {what} ({', '.join(suffixes)}){f'; {LOSSY}' if lossy else ''}")
     return found
-
-
-def _one(found: dict[str, list[Path]], name: str, folder: Path) -> Path:
-    files = found.get(name, [])
-    if len(files) != 1:
-        has = " and ".join(path.name for path in files) or "none"
-        raise DataError(f"{folder}: one file called {name} is wanted, and there is {has}")
-    return files[0]

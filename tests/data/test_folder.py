@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtrain.data.folder import SPLITS, Folder, share_of
+from segtrain.data.folder import SPLITS, Folder, deal, share_of
 from segtrain.data.images import ImageReader
 from segtrain.data.masks import MaskReader
 from segtrain.errors import DataError
@@ -246,3 +246,25 @@ def test_every_key_of_the_yaml_reaches_the_source(
     assert image.max() == (0.5 if cfg["dataset"]["value_range"] else 50)
     expected = {"ids": 97, "colors": 1, "binary": 2, "instances": 1}[cfg["dataset"]["mask"]]
     assert set(np.unique(mask)) == {expected}
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.5, 0.5, 0), (1, 0, 0), (0, 0.5, 0.5), (0.98, 0.01, 0.01)])
+@pytest.mark.parametrize("count", [3, 4, 9, 20])
+def test_few_images_leave_no_split_empty_that_has_a_share(count: int, shares: tuple[float, ...]) -> None:
+    names = [f"image{number}" for number in range(count)]
+    dealt = deal(names, shares)
+    assert dealt.keys() == set(names)
+    assert set(dealt.values()) == {split for split, share in zip(SPLITS, shares, strict=True) if share > 0}
+    assert deal(names[::-1], shares) == dealt
+
+
+def test_many_images_are_dealt_by_their_own_names_alone() -> None:
+    names = [f"image{number}" for number in range(400)]
+    dealt = deal(names, (0.8, 0.1, 0.1))
+    assert dealt == {name: share_of(name, (0.8, 0.1, 0.1)) for name in names}
+    few = set(names[:60])
+    assert {name: split for name, split in dealt.items() if name in few} == deal(names[:60], (0.8, 0.1, 0.1))
+
+
+def test_fewer_images_than_splits_are_dealt_by_name() -> None:
+    assert deal(["a", "b"], (0.8, 0.1, 0.1)) == {name: share_of(name, (0.8, 0.1, 0.1)) for name in ("a", "b")}

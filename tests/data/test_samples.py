@@ -233,11 +233,15 @@ class Recorded(Mix):
     """Adds one to the images and writes down what it was called with."""
 
     def __init__(self) -> None:
+        super().__init__(p=1.0)
         self.calls: list[tuple[tuple[int, ...], tuple[int, ...], list[int]]] = []
 
     def __call__(self, images: NDArray[Any], masks: NDArray[Any], *, seeds: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         self.calls.append((images.shape, masks.shape, list(seeds)))
         return images + 1, 1 - masks
+
+    def paste(self, image: Any, mask: Any, other_image: Any, other_mask: Any, *, rng: Any) -> None:
+        """Nothing."""
 
 
 def test_a_mix_gets_the_whole_batch_and_the_seed_of_every_sample() -> None:

@@ -1,0 +1,1 @@
+"""Look at every file of a data set before it is trained on."""
