@@ -13,7 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,24 +102,19 @@ def albumentations_reader(crop: int, *, normalize: bool) -> Callable[[Path, Path
     return read
 
 
-def ours(root: Path, crop: int, *, cache: str) -> DataLoader[Any]:
-    """Return the training loader of `segtrain train dataset=folder`."""
+def ours(root: Path, crop: int, *, cache: str) -> Iterator[Any]:
+    """Yield the training batches of `segtrain train dataset=folder`."""
     own = [f"loader.batch_size={BATCH}", "loader.num_workers=0", f"loader.cache={cache}", f"dataset.crop_size={crop}"]
     data = ["dataset=folder", f"dataset.root='{root}'", "dataset.num_classes=20", f"dataset.class_names={[*range(20)]}"]
     with initialize_config_dir(config_dir(), version_base="1.3"):
         cfg = compose("train", overrides=[*own, *data, "augmentation=standard", "dataset.ignore_index=255"])
-    return build.build_data(check_keys(cfg, TrainConfig)).train_dataloader()
+    return build.build_data(check_keys(cfg, TrainConfig)).training_batches()
 
 
-def endless(loader: DataLoader[Any]) -> Any:
+def endless(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield batches, epoch after epoch."""
-    epoch = 0
     while True:
-        sampler = getattr(loader.batch_sampler, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
         yield from loader
-        epoch += 1
 
 
 def rate(batches: Any, samples: int) -> float:
@@ -135,8 +130,8 @@ def compare(name: str, root: Path, crop: int, base: int, rounds: int, samples: i
     """Print samples a second of all, in turn, and the median ratios."""
     pairs = list(zip(sorted((root / "train/images").iterdir()), sorted((root / "train/masks").iterdir()), strict=True))
     runs = {
-        "segtrain": endless(ours(root, crop, cache="none")),
-        "segtrain, cache": endless(ours(root, crop, cache="ram")),
+        "segtrain": ours(root, crop, cache="none"),
+        "segtrain, cache": ours(root, crop, cache="ram"),
     }
     others: dict[str, list[str]] = {"as documented": [], "same work": []}
     for kind, normalize in (("as documented", True), ("same work", False)):
@@ -162,7 +157,7 @@ def compare(name: str, root: Path, crop: int, base: int, rounds: int, samples: i
             ratios = [rates[mine][n] / max(rates[title][n] for title in titles) for n in range(rounds)]
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"  {mine + ' / fastest other, ' + kind:<44}{statistics.median(ratios):6.2f}  ({spread})")
-    batches = [list(islice(endless(ours(root, crop, cache=cache)), 6)) for cache in ("none", "ram")]
+    batches = [list(islice(ours(root, crop, cache=cache), 6)) for cache in ("none", "ram")]
     equal = all(torch.equal(a[key], b[key]) for a, b in zip(*batches, strict=True) for key in ("image", "mask"))
     print(f"  batches with and without the cache are {'equal to the bit' if equal else 'NOT EQUAL'}")
 

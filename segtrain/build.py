@@ -23,7 +23,8 @@ from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.checkpoint_io import AtomicCheckpointIO
-from segtrain.config.check import check_keys
+from segtrain.config.check import check_keys, report
+from segtrain.config.problems import part_problems
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.caching import choose_cache
@@ -79,7 +80,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         num_classes=dataset["num_classes"],
         ignore_index=dataset["ignore_index"],
         labels=build_labels(dataset),
-        splits=[*(dataset.get("splits") or SPLITS), *(["val"] if dataset["folds"] else [])],
+        splits=dict.fromkeys([*(dataset.get("splits") or SPLITS), *(["val"] if dataset["folds"] else [])]),
         batch_size=loader["batch_size"],
         eval_batch_size=loader["eval_batch_size"],
         num_workers=loader["num_workers"],
@@ -126,7 +127,10 @@ def complete_classes(cfg: DictConfig, values: Config, schema: type) -> Config:
     if names is None and count is not None:
         names = numbered(count)
     elif names is None:
-        names = find_classes(build_source(dataset)(split="train"), dataset=dataset, labels=build_labels(dataset))
+        report(part_problems(dataset))  # before masks are read for folds that there cannot be
+        source = build_source(dataset)
+        labelled = source.whole() if isinstance(source, Folds) else source(split="train")
+        names = find_classes(labelled, dataset=dataset, labels=build_labels(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
     cfg.dataset.update({"num_classes": count or len(names), "class_names": names})
     return check_keys(cfg, schema)

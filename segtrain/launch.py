@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.config.locate import config_dir, shadowed, user_dirs
-from segtrain.config.quoting import quote_paths, unquote
+from segtrain.config.quoting import flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
@@ -38,7 +38,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
     failed = 0
     try:
         ensure_run_id()
-        sys.argv[1:] = quote_paths(sys.argv[1:])
+        sys.argv[1:] = flags_first(quote_paths(sys.argv[1:]))
         _refuse_shadowing(sys.argv[1:])
         _refuse_null_groups(sys.argv[1:])
         if command in CHECKPOINT_COMMANDS:
@@ -117,7 +117,7 @@ def _compose_from_checkpoint(command: str, key: str) -> None:
     config["trust"] = []
     if key == "resume":
         if "--config-name=resume" not in sys.argv:
-            sys.argv.append("--config-name=resume")
+            sys.argv.insert(1, "--config-name=resume")
     else:
         config |= {"callbacks": None, "logger": None}
     store_run_config(config)

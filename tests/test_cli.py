@@ -12,7 +12,7 @@ from conftest import ROOT, Run
 
 from segtrain import __version__
 from segtrain.cli import commands
-from segtrain.config.quoting import quote_paths
+from segtrain.config.quoting import flags_first, quote_paths
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "albumentations", "torchmetrics", "cv2", "numpy", "hydra", "rich")
 
@@ -169,3 +169,16 @@ def test_an_existing_folder_with_a_comma_is_a_path(tmp_path: Path, compose_confi
     folder.mkdir()
     (override,) = quote_paths([f"dataset.root={folder}"])
     assert compose_config("dataset=camvid", override)["dataset"]["root"] == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["resume=a", "--config-name=resume", "b=1"], ["--config-name=resume", "resume=a", "b=1"]),
+        (["a=1", "--config-dir", "my", "b=-2", "-m"], ["--config-dir", "my", "-m", "a=1", "b=-2"]),
+        (["a=1", "-cn"], ["-cn", "a=1"]),
+        ([], []),
+    ],
+)
+def test_flags_go_before_overrides_with_their_values(given: list[str], expected: list[str]) -> None:
+    assert flags_first(given) == expected

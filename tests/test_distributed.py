@@ -1,6 +1,7 @@
 """Do two processes give one run folder, the score of one process, and the steps of one process?"""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,15 @@ def test_torchrun_without_an_id_is_refused(segtrain: Run) -> None:
     done = segtrain("train", TORCHELASTIC_RUN_ID="none")
     assert done.returncode == 1
     assert "add --standalone (one machine) or --rdzv-id=NAME (several)" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_resumed_by_two(double: Path, segtrain: Run, tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(double, run)
+    (tmp_path / "mynet.py").write_text(NET)
+    done = segtrain("train", f"resume={run}", "trust=[mynet]", "trainer.max_epochs=3")
+    assert done.returncode == 0, done.stderr
+    before, after = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (double, run))
+    assert after["epoch"] == 2
+    assert after["global_step"] == before["global_step"] // 2 * 3

@@ -64,7 +64,7 @@ def test_a_second_run_maps_the_cache_of_the_first(segtrain: Run, bands: tuple[st
         assert done.stdout.count("images cached") == (2 if number == 0 else 0)
         files = sorted((tmp_path / "outputs" / "cache").glob("camvid-*/*"))
         seen.append([(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in files])
-    assert [path.name for path, *_ in seen[0]] == ["data.bin", "places.json"] * 2
+    assert [path.name for path, *_ in seen[0]] == ["data.bin", "index.json"] * 2
     assert seen[0] == seen[1]
     losses = [rows(run)[0]["train/epoch_loss"] for run in sorted((tmp_path / "outputs" / "runs").iterdir())]
     assert losses[0] == losses[1]

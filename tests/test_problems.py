@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Compose
+from PIL import Image
 
+from segtrain import build
 from segtrain.config.check import check_keys, plain_config
 from segtrain.config.problems import check_objects, dataset_problems, find_problems
 from segtrain.config.schema import CheckConfig, TrainConfig
@@ -222,3 +225,23 @@ def test_the_check_of_a_data_set_words_its_problems_as_training_does(compose_con
     training = compose_config(*FOLDER, *mistakes)
     assert len(found) >= 2
     assert set(found) <= set(find_problems(check_keys(training, TrainConfig), plain=plain_config(training)))
+
+
+@pytest.mark.parametrize("overrides", [["dataset.folds=0"], ["dataset.folds=2.5"], ["dataset.fold=1"]])
+def test_folds_are_judged_before_masks_are_read_for_them(
+    overrides: list[str], compose_config: Compose, tmp_path: Path
+) -> None:
+    cfg = compose_config("dataset=folder", f"dataset.root='{tmp_path}'", *overrides)
+    with pytest.raises(UserError, match=r"^dataset\.fold"):
+        build.complete_classes(cfg, check_keys(cfg, TrainConfig), TrainConfig)
+
+
+def test_the_classes_of_every_fold_are_those_of_all_images(compose_config: Compose, tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(12):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(np.full((8, 8), 2 if number == 3 else 1, np.uint8)).save(tmp_path / "masks" / f"{number}.png")
+    for fold in range(3):
+        cfg = compose_config("dataset=folder", f"dataset.root='{tmp_path}'", "dataset.folds=3", f"dataset.fold={fold}")
+        assert build.complete_classes(cfg, check_keys(cfg, TrainConfig), TrainConfig)["dataset"]["num_classes"] == 3

@@ -31,12 +31,8 @@ def main(cfg: DictConfig) -> None:
         from segtrain.dataset_check.report import report_text
 
         folder = output.prepare(Path(values["output"]))
-        result = check_dataset(
-            build_source(values["dataset"]),
-            dataset=values["dataset"],
-            labels=build_labels(values["dataset"]),
-            workers=workers,
-        )
+        dataset = values["dataset"] | {"folds": None}  # the splits as they lie on the disk
+        result = check_dataset(build_source(dataset), dataset=dataset, labels=build_labels(dataset), workers=workers)
         output.write(result, folder)
         print(f"{report_text(result)}\n{folder / 'check.json'}\n{folder / 'check.png'}")
     if result.count("error"):

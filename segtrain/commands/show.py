@@ -33,8 +33,10 @@ def main(cfg: DictConfig) -> None:
         check_objects(values, plain=plain_config(cfg), trains=False)
         values["loader"] |= {"num_workers": 0, "cache": "none"}  # a few samples are not worth more
         data = build.build_data(values, test_split=values["split"])
-        loader = data.train_dataloader() if values["split"] == "train" else data.test_dataloader()
-        samples = list(islice(unbatch(loader), values["num_samples"]))
+        data.batch_size = min(data.batch_size, len(data.samples("train")))
+        data.batch_size -= data.batch_size % 2 if data.mix is not None and data.batch_size > 1 else 0
+        batches = data.training_batches() if values["split"] == "train" else data.test_dataloader()
+        samples = list(islice(unbatch(batches), values["num_samples"]))
         dataset = values["dataset"]
         picture = draw_samples(
             [image for image, _ in samples],

@@ -43,7 +43,7 @@ def find_problems(
         + target_problems(cfg)
         + _unread_keys(cfg, plain or {})
         + class_problems(cfg["dataset"])
-        + _part_problems(cfg["dataset"])
+        + part_problems(cfg["dataset"])
         + _crop_problems(cfg)
         + _channel_problems(cfg)
         + _value_problems(cfg)
@@ -61,6 +61,7 @@ def dataset_problems(cfg: dict[str, Any], *, plain: dict[str, Any]) -> list[str]
         + target_problems({"dataset": dataset})
         + _unread_keys({"dataset": dataset}, plain)
         + (_fact_problems(dataset, needed=("ignore_index", "in_channels")) if found_later else class_problems(dataset))
+        + part_problems(dataset)
     )
 
 
@@ -162,7 +163,7 @@ def _crop_problems(cfg: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _part_problems(dataset: dict[str, Any]) -> list[str]:
+def part_problems(dataset: dict[str, Any]) -> list[str]:
     """Refuse shares and folds that there cannot be."""
     fraction, folds, fold = (dataset.get(key) for key in ("fraction", "folds", "fold"))
     problems = []

@@ -34,3 +34,22 @@ def _quote(argument: str, *, sweep: bool) -> str:
 def unquote(value: str) -> str:
     """Return what `quote_paths` quoted."""
     return value.strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
+
+
+VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with all flags before the overrides.
+
+    Lightning starts further processes with overrides of its own behind these, and Hydra's parser refuses overrides
+    on both sides of a flag.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        (flags if argument.startswith("-") else overrides).append(argument)
+        if argument in VALUED:
+            flags += [value for value in [next(rest, None)] if value is not None]
+    return flags + overrides

@@ -28,6 +28,7 @@ log = logging.getLogger("segtrain")
 
 BLOCK = 2**28  # bytes of memory that are asked for at a time; the system gives a page when it is written
 DECODING = ("source", "label_map", "reduce_zero_label", "ignore_index", "num_classes")  # keys that change arrays
+IN_MEMORY = ("memory", "disk or none")  # where it is, and what to give in place of it
 FIRST = 16  # samples by whose size the whole is judged
 
 
@@ -69,6 +70,8 @@ def cache_in_memory(samples: Samples, *, what: str) -> Cache:
         for array in sample:
             data = np.ascontiguousarray(array)
             if not blocks or used + data.nbytes > len(blocks[-1]):
+                if blocks:
+                    _refuse_too_much(total * (len(samples) - number) // number, what, available_memory(), *IN_MEMORY)
                 blocks.append(mmap.mmap(-1, max(BLOCK, data.nbytes)))
                 used = 0
             np.frombuffer(blocks[-1], data.dtype, data.size, used)[:] = data.reshape(-1)
@@ -77,7 +80,7 @@ def cache_in_memory(samples: Samples, *, what: str) -> Cache:
             total += data.nbytes
         places.append((here[0], here[1]))
         if number == min(FIRST, len(samples)):
-            _refuse_too_much(total * len(samples) // number, what, available_memory(), "memory", "disk or none")
+            _refuse_too_much(total * len(samples) // number, what, available_memory(), *IN_MEMORY)
     log.info(f"{what}: {len(places)} images cached, {total / 2**20:.0f} MiB ({time.monotonic() - started:.1f} s)")
     return Cache(blocks, places)
 
@@ -96,15 +99,22 @@ def cache_on_disk(samples: Samples, *, what: str, folder: Path, settings: Any) -
     """
     home = folder / f"{what}-{_fingerprint(samples, settings)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f".{home.name}.lock"):  # by another process of this run, or another run
-            if not home.is_dir():
-                _write(samples, home, what)
-        entries = json.loads((home / "places.json").read_text(encoding="utf-8"))
-        block = np.memmap(home / "data.bin", np.uint8, "r")
+        if not home.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder / ".lock"):  # by another process of this run, or another run
+                if not home.is_dir():
+                    _write(samples, home, what)
     except OSError as error:
-        raise DataError(f"{home}: the cache cannot be used ({error.strerror}); give paths.cache=FOLDER") from error
-    return Cache([block], [(_place(image), _place(mask)) for image, mask in entries])
+        raise DataError(f"{home}: the cache cannot be written ({error.strerror}); give paths.cache=FOLDER") from error
+    try:
+        index = json.loads((home / "index.json").read_text(encoding="utf-8"))
+        block = np.memmap(home / "data.bin", np.uint8, "r")
+        places = [(_place(image), _place(mask)) for image, mask in index["places"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{home}: the cache is damaged ({error}); remove this folder") from error
+    if len(block) != index["size"]:
+        raise DataError(f"{home}: the cache is damaged (data.bin has {len(block)} bytes); remove this folder")
+    return Cache([block], places)
 
 
 def _place(entry: list[Any]) -> Place:
@@ -133,7 +143,9 @@ def _write(samples: Samples, home: Path, what: str) -> None:
                     free = shutil.disk_usage(new).free
                     _refuse_too_much(file.tell() * len(samples) // number, what, free, f"disk of {home.parent}", "none")
             size = file.tell()
-        (new / "places.json").write_text(json.dumps(places), encoding="utf-8")
+            file.flush()
+            os.fsync(file.fileno())
+        (new / "index.json").write_text(json.dumps({"size": size, "places": places}), encoding="utf-8")
         os.replace(new, home)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -149,7 +161,7 @@ def _refuse_too_much(needed: int, what: str, free: int | None, where: str, other
     if free is not None and needed > 0.9 * free:
         sizes = [f"{size / 2**30:.1f} GiB" for size in (needed, free)]
         raise DataError(
-            f"loader.cache: the {what} images need about {sizes[0]} and the {where} has {sizes[1]} left; "
+            f"loader.cache: the {what} images need about {sizes[0]} more and the {where} has {sizes[1]} left; "
             f"give loader.cache={other}"
         )
 

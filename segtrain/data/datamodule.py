@@ -2,10 +2,11 @@
 
 import copy
 import functools
+import itertools
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -66,7 +67,7 @@ class SegmentationData(pl.LightningDataModule):
         num_classes: int,
         ignore_index: int,
         labels: LabelMap | None = None,
-        splits: Sequence[str] = SPLITS,
+        splits: Iterable[str] = SPLITS,
         batch_size: int,
         eval_batch_size: int,
         num_workers: int | None,
@@ -175,6 +176,13 @@ class SegmentationData(pl.LightningDataModule):
         )
         return self._loader(samples, sampler, batch_size, training=True)
 
+    def training_batches(self) -> Iterator[dict[str, Any]]:
+        """Yield the batches of one epoch after the other, without end."""
+        loader = self.train_dataloader()
+        for epoch in itertools.count():
+            loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+            yield from loader
+
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._eval_loader(self._cached("val"))
 
@@ -182,8 +190,17 @@ class SegmentationData(pl.LightningDataModule):
         return self._eval_loader(self.samples(self.test_split))
 
     def _eval_loader(self, samples: Samples) -> DataLoader[dict[str, Any]]:
-        """Return whole, unaugmented images of any split, each once over all ranks."""
+        """Return whole, unaugmented images of any split, each once over all ranks.
+
+        Raises:
+            UserError: if there are fewer images than devices.
+        """
         rank, world_size = self._rank()
+        if len(samples) < world_size:
+            raise UserError(
+                f"trainer.devices: {world_size} processes, and a split that is scored has {len(samples)} images; each "
+                f"needs one at least: give {len(samples)} devices, or a larger split"
+            )
         plain = copy.copy(samples)
         plain.augmentation = None
         sampler = EvalSampler(len(samples), rank=rank, world_size=world_size)

@@ -104,6 +104,11 @@ class Folds:
         self.folds = folds
         self.fold = fold
 
+    def whole(self) -> Source:
+        """Return all images that are dealt."""
+        sources = [self.source(split=name) for name in self.joined]
+        return Part(sources, [(number, index) for number, source in enumerate(sources) for index in range(len(source))])
+
     def __call__(self, *, split: str) -> Source:
         """Return a split; "test" stays what it is.
 
@@ -112,10 +117,9 @@ class Folds:
         """
         if split not in ("train", "val"):
             return self.source(split=split)
-        sources = [self.source(split=name) for name in self.joined]
-        places = [(number, index) for number, source in enumerate(sources) for index in range(len(source))]
-        if len(places) < self.folds:
-            raise DataError(f"dataset.folds: {self.folds} folds of {len(places)} images; give {len(places)} or fewer")
-        order = np.random.default_rng(self.folds).permutation(len(places))
+        whole = self.whole()
+        if len(whole) < self.folds:
+            raise DataError(f"dataset.folds: {self.folds} folds of {len(whole)} images; give {len(whole)} or fewer")
+        order = np.random.default_rng(self.folds).permutation(len(whole))
         held_out = set(order[self.fold :: self.folds].tolist())
-        return Part(sources, [place for n, place in enumerate(places) if (n in held_out) == (split == "val")])
+        return Part([whole], [(0, n) for n in range(len(whole)) if (n in held_out) == (split == "val")])

@@ -72,7 +72,7 @@ def on_disk(data: Samples, folder: Path, **settings: Any) -> Cache:
 
 def folders(folder: Path) -> list[str]:
     """Return the names of the caches on the disk, and of what an unfinished one leaves."""
-    return sorted(path.name for path in (folder / "cache").iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in (folder / "cache").iterdir() if path.name != ".lock")
 
 
 @pytest.fixture(params=["ram", "disk"])
@@ -139,7 +139,7 @@ def test_more_than_the_free_memory_is_refused_with_the_remedy(folder: Path, monk
     data = samples(files(folder))
     needed = sum(array.nbytes for index in range(16) for array in data.read(index)) * COUNT // 16
     monkeypatch.setattr(caching, "available_memory", lambda: int(needed / 0.9) - 2)
-    with pytest.raises(DataError, match=r"^loader\.cache: the train images need about 0\.0 GiB and the memory has"):
+    with pytest.raises(DataError, match=r"^loader\.cache: the train images need about .* more and the memory has"):
         cache_in_memory(data, what="train")
     monkeypatch.setattr(caching, "available_memory", lambda: int(needed / 0.9) + 2)
     assert len(cache_in_memory(data, what="train")) == COUNT
@@ -267,7 +267,7 @@ def test_a_source_that_does_not_say_its_files_is_cached_in_memory_and_refused_fo
 def test_a_folder_that_cannot_be_made_is_named_with_the_remedy(folder: Path) -> None:
     (folder / "cache").write_text("a file")
     with pytest.raises(
-        DataError, match=r"/cache/tiny-train-\w+: the cache cannot be used \(.*give paths\.cache=FOLDER"
+        DataError, match=r"/cache/tiny-train-\w+: the cache cannot be written \(.*give paths\.cache=FOLDER"
     ):
         on_disk(samples(files(folder)), folder)
 
@@ -324,3 +324,36 @@ def test_a_data_set_of_any_name_has_a_folder_and_a_crop_makes_no_other(folder: P
         assert len(cache(data, "train")) == COUNT
     (name,) = [path.name for path in (folder / "cache").iterdir() if path.is_dir()]
     assert name.startswith("my-own--set-train-")
+
+
+@pytest.mark.parametrize("harm", ["index cut", "index gone", "data cut", "data empty"])
+def test_a_damaged_cache_is_named_with_what_to_do(folder: Path, harm: str) -> None:
+    data = samples(files(folder))
+    on_disk(data, folder)
+    (home,) = [path for path in (folder / "cache").iterdir() if path.is_dir()]
+    name, what = harm.split()
+    path = home / {"index": "index.json", "data": "data.bin"}[name]
+    if what == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if what == "empty" else path.stat().st_size - 70])
+    with pytest.raises(DataError, match=rf"{home.name}: the cache is damaged .*; remove this folder"):
+        on_disk(data, folder)
+
+
+def test_a_finished_cache_needs_no_lock(folder: Path) -> None:
+    data = samples(files(folder))
+    on_disk(data, folder)
+    (folder / "cache" / ".lock").unlink()
+    (folder / "cache" / ".lock").mkdir()  # cannot be opened, as in a folder that is read-only
+    assert_same(on_disk(data, folder), data)
+
+
+def test_large_images_behind_small_ones_are_refused_before_the_memory_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "BLOCK", 2**12)
+    free = iter([10**9, 10**9, 10**9, 10])
+    monkeypatch.setattr(caching, "available_memory", lambda: next(free))
+    with pytest.raises(DataError, match=r"loader\.cache: the train images need about"):
+        cache_in_memory(samples(files(folder)), what="train")

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import albumentations as A
@@ -193,3 +194,11 @@ def test_a_system_that_cannot_fork_is_told_so(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match=r"^loader\.cache: this system cannot share memory .*; give none"):
         data(cache=lambda samples, split: cache_in_memory(samples, what=split)).train_dataloader()
     assert len(list(data().train_dataloader())) == 2
+
+
+def test_a_split_with_fewer_images_than_devices_is_refused_with_the_remedy() -> None:
+    module = data(batch_size=4)
+    module.trainer = SimpleNamespace(global_rank=0, world_size=4)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"trainer\.devices: 4 processes, .* has 3 images; .* give 3 devices"):
+        module.val_dataloader()
+    assert len(module.test_dataloader()) == 1
