@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from segtrain.class_weights import weighting_problems
 from segtrain.config.check import report
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
@@ -40,6 +41,7 @@ def find_problems(
     return (
         _absent_targets(cfg)
         + target_problems(cfg)
+        + weighting_problems(cfg["loss"])
         + _unread_keys(cfg, plain or {})
         + _dataset_problems(cfg["dataset"])
         + _part_problems(cfg["dataset"])
