@@ -44,7 +44,7 @@ def focal(
         weights = None if weights is None else weights[labels]
     else:
         truth, valid = class_truth(mask, num_classes=logits.shape[1], ignore_index=ignore_index)
-        surprise = -F.logsigmoid(torch.where(truth, logits, -logits))
+        surprise = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
         weights = None if weights is None else weights.view(-1, 1, 1)
     if gamma:
         # not from 0: there a power below 1 has no slope

@@ -17,7 +17,7 @@ def hard_pixels(surprise: Tensor, valid: Tensor, *, threshold: float, min_kept: 
     Pixels that are as hard as the last one of the share are kept too, so the order of the pixels does not matter.
 
     Args:
-        surprise: -log of the probability of the true class, one a pixel, 0 or more.
+        surprise: -log of the probability of the true class, one a pixel, 0 or more; 0 for void.
         valid: boolean, False for void; of the same shape.
         threshold: probability of the true class.
         min_kept: share of the pixels that are not void.
@@ -25,7 +25,7 @@ def hard_pixels(surprise: Tensor, valid: Tensor, *, threshold: float, min_kept: 
     kept = surprise > -math.log(threshold)
     most = math.ceil(min_kept * surprise.numel())
     if most:
-        hardest = surprise.masked_fill(~valid, -1).flatten().topk(most).values  # falling; void is last
+        hardest = surprise.flatten().topk(most).values  # falling; no pixel comes behind void
         # no more than `most`: how many it is stays on the device
         last = (valid.sum() * min_kept).ceil().long().clamp(1, most) - 1
         kept = kept | (surprise >= hardest.gather(0, last.view(1)))
