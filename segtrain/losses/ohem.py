@@ -25,7 +25,7 @@ def hard_pixels(surprise: Tensor, valid: Tensor, *, threshold: float, min_kept: 
     kept = surprise > -math.log(threshold)
     most = math.ceil(min_kept * surprise.numel())
     if most:
-        hardest = surprise.flatten().topk(most).values  # falling; no pixel comes behind void
+        hardest = surprise.flatten().topk(most).values  # falling; void is last
         # no more than `most`: how many it is stays on the device
         last = (valid.sum() * min_kept).ceil().long().clamp(1, most) - 1
         kept = kept | (surprise >= hardest.gather(0, last.view(1)))
