@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from segtrain.class_weights import weighting_problems
 from segtrain.config.check import report
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
@@ -41,6 +42,7 @@ def find_problems(
     return (
         _absent_targets(cfg)
         + target_problems(cfg)
+        + weighting_problems(cfg["loss"])
         + _unread_keys(cfg, plain or {})
         + class_problems(cfg["dataset"])
         + part_problems(cfg["dataset"])

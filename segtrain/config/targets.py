@@ -139,6 +139,8 @@ def _hints(function: Any) -> dict[str, Any]:
 def _type_problem(path: str, value: Any, annotation: Any) -> list[str]:
     if isinstance(value, dict) and "_target_" in value:
         return []
+    if isinstance(value, str) and path.startswith("loss") and path.endswith(".class_weights"):
+        return []  # segtrain.class_weights knows the words
     if (isinstance(value, str) and (path, value) in BUILD_TIME_VALUES) or _fits(value, annotation):
         return []
     wanted = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.losses.reduction import mean_over_ranks, split_ignored
+from segtrain.losses.class_weights import weights_for, weights_tensor
+from segtrain.losses.inputs import full_precision, split_ignored
+from segtrain.losses.reduction import mean_over_ranks
 
 
 def cross_entropy(
@@ -23,17 +24,18 @@ def cross_entropy(
     with a gradient, where torch gives NaN.
 
     Args:
-        logits: (N, C, H, W), any float type; computed in float32.
+        logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.
         mask: (N, H, W) labels.
         ignore_index: the label of void.
         class_weights: (C,).
         label_smoothing: share of the target spread over all classes (Szegedy et al., 2016).
     """
     labels, valid = split_ignored(mask, ignore_index)
+    logits = full_precision(logits)
     total = F.cross_entropy(
-        logits.float(),
+        logits,
         mask.long(),
-        weight=class_weights,
+        weight=None if class_weights is None else class_weights.to(logits.dtype),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction="sum",
@@ -51,7 +53,7 @@ class CrossEntropyLoss(nn.Module):
         label_smoothing: in [0, 1).
 
     Raises:
-        ValueError: if `label_smoothing` is outside its range.
+        ValueError: if `label_smoothing` or a weight is outside its range.
     """
 
     class_weights: Tensor | None
@@ -64,8 +66,7 @@ class CrossEntropyLoss(nn.Module):
             raise ValueError(f"label_smoothing: {label_smoothing} is not in [0, 1)")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return the scalar loss of logits (N, C, H, W) and mask (N, H, W).
@@ -73,13 +74,10 @@ class CrossEntropyLoss(nn.Module):
         Raises:
             ValueError: if there is not one class weight a channel of the logits.
         """
-        weights = self.class_weights
-        if weights is not None and len(weights) != logits.shape[1]:
-            raise ValueError(f"class_weights: {len(weights)} given for {logits.shape[1]} classes")
         return cross_entropy(
             logits,
             mask,
             ignore_index=self.ignore_index,
-            class_weights=weights,
+            class_weights=weights_for(logits, self.class_weights),
             label_smoothing=self.label_smoothing,
         )

@@ -1,49 +1,74 @@
 """Soft Dice (Milletari et al., 2016, arXiv:1606.04797), mean over the classes of the batch."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from segtrain.losses.reduction import split_ignored
+from torch import Tensor
+
+from segtrain.losses.inputs import Mode
+from segtrain.losses.tversky import TverskyLoss, tversky
 
 
-def dice(logits: Tensor, mask: Tensor, *, ignore_index: int, smooth: float = 1.0) -> Tensor:
+def dice(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    ignore_index: int,
+    smooth: float = 1.0,
+    mode: Mode = "multiclass",
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Return 1 - mean over the present classes of (2 |P T| + smooth) / (|P| + |T| + smooth).
 
-    P are the softmax probabilities and T the one-hot labels, summed over all pixels of this rank's batch that
-    are not void (the sums of |P|, not of the squares as in the paper). Classes that no pixel has are left out; a
-    batch of void gives zero with a gradient.
+    P are the probabilities and T the truth, summed over all pixels of all ranks' batches that are not void (the
+    sums of |P|, not of the squares as in the paper): `tversky` with alpha and beta of 1/2 and half of `smooth`.
+    Classes that no pixel has are left out; a batch of void gives zero with a gradient.
 
     Args:
-        logits: (N, C, H, W), any float type; computed in float32.
-        mask: (N, H, W) labels.
+        logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.
+        mask: (N, H, W) labels; (N, C, H, W) of 0 and 1 too, if `mode` is multilabel.
         ignore_index: the label of void.
         smooth: pixels added to both sides of the fraction.
+        mode: multiclass for softmax over the classes, multilabel for a sigmoid a class.
+        class_weights: (C,), for a weighted mean.
     """
-    num_classes = logits.shape[1]
-    labels, valid = split_ignored(mask, ignore_index)
-    probability = logits.float().softmax(dim=1) * valid.unsqueeze(1)  # (N, C, H, W)
-    truth = F.one_hot(labels, num_classes).permute(0, 3, 1, 2) * valid.unsqueeze(1)
-    overlap = (probability * truth).sum(dim=(0, 2, 3))  # (C,)
-    truth_size = truth.sum(dim=(0, 2, 3)).to(overlap.dtype)
-    score = (2 * overlap + smooth) / (probability.sum(dim=(0, 2, 3)) + truth_size + smooth).clamp(min=1e-12)
-    present = (truth_size > 0).to(overlap.dtype)
-    return ((1 - score) * present).sum() / torch.clamp(present.sum(), min=1)
+    return tversky(
+        logits,
+        mask,
+        ignore_index=ignore_index,
+        alpha=0.5,
+        beta=0.5,
+        smooth=smooth / 2,
+        mode=mode,
+        class_weights=class_weights,
+    )
 
 
-class DiceLoss(nn.Module):
+class DiceLoss(TverskyLoss):
     """Module of `dice`.
 
     Args:
         ignore_index: the label of void.
         smooth: pixels added to both sides of the fraction.
+        mode: multiclass for softmax over the classes, multilabel for a sigmoid a class.
+        class_weights: one weight a class, or None.
+
+    Raises:
+        ValueError: if a number is outside its range, or `mode` is not a mode.
     """
 
-    def __init__(self, *, ignore_index: int, smooth: float = 1.0) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.smooth = smooth
-
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return the scalar loss of logits (N, C, H, W) and mask (N, H, W)."""
-        return dice(logits, mask, ignore_index=self.ignore_index, smooth=self.smooth)
+    def __init__(
+        self,
+        *,
+        ignore_index: int,
+        smooth: float = 1.0,
+        mode: Mode = "multiclass",
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(
+            ignore_index=ignore_index,
+            alpha=0.5,
+            beta=0.5,
+            smooth=smooth / 2,
+            mode=mode,
+            class_weights=class_weights,
+        )
