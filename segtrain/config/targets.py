@@ -14,7 +14,7 @@ HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # what segtrain.build adds when it builds the component at this path
 BUILD_TIME_ARGUMENTS: dict[str, set[str]] = {
     "optimizer": {"params"},
-    "scheduler": {"optimizer", "total_steps"},
+    "scheduler": {"optimizer", "total_steps", "monitor_mode"},
     "dataset.source": {"split"},
     "logger": {"save_dir"},
     "trainer": {

@@ -8,7 +8,7 @@ from torch import nn
 
 from segtrain.models import UNet
 from segtrain.models.encoders import UNetEncoder
-from segtrain.optim import parameter_groups
+from segtrain.optimizers.groups import parameter_groups
 
 
 def network() -> UNet:
@@ -44,7 +44,7 @@ def test_norms_and_biases_have_no_weight_decay_and_everything_else_has_the_optim
 def test_with_decay_on_everything_there_is_one_group_as_torch_makes_it() -> None:
     model = network()
     (group,) = parameter_groups(model, lr=0.1, encoder_lr_factor=1.0, decay_norm_and_bias=True)
-    assert group.keys() == {"params"}
+    assert group.keys() == {"params", "name"}
     assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
 
 
