@@ -210,8 +210,9 @@ def _optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
         except ValueError as error:
             raise UserError(f"param_groups.{error}") from error
         trained = [parameter for group in parameters for parameter in group["params"]]
-        fused = {"fused": True} if may_fuse(target, node, trained, clips=clips) else {}
-        return _build("optimizer", node | fused, params=parameters)
+        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips) else {}
+        given = {key: value for key, value in node.items() if (key, value) != ("fused", "auto")}
+        return _build("optimizer", given | fuse, params=parameters)
 
     return make
 

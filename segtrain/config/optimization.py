@@ -50,7 +50,7 @@ def _group_problems(cfg: dict[str, Any]) -> list[str]:
 
 def _optimizer_problems(cfg: dict[str, Any]) -> list[str]:
     node, trainer = cfg["optimizer"], cfg["trainer"]
-    if not isinstance(node, dict) or not isinstance(trainer, dict) or not node.get("fused"):
+    if not isinstance(node, dict) or not isinstance(trainer, dict) or node.get("fused") is not True:
         return []
     problems = []
     if node.get("foreach"):

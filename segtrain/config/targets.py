@@ -24,7 +24,7 @@ BUILD_TIME_ARGUMENTS: dict[str, set[str]] = {
 }
 
 # values that segtrain.build replaces before the target sees them
-BUILD_TIME_VALUES = {("trainer.precision", "auto")}
+BUILD_TIME_VALUES = {("trainer.precision", "auto"), ("optimizer.fused", "auto")}
 
 
 def walk_targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

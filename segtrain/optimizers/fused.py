@@ -23,6 +23,6 @@ def may_fuse(optimizer: Any, settings: dict[str, Any], parameters: Sequence[nn.P
     """
     if clips or not isinstance(optimizer, type) or not issubclass(optimizer, (Adam, SGD)):
         return False
-    if any(settings.get(key) is not None for key in ("fused", "foreach")) or settings.get("differentiable"):
+    if settings.get("fused", "auto") != "auto" or settings.get("foreach") or settings.get("differentiable"):
         return False
     return all(p.device.type in DEVICES and p.dtype in (torch.float32, torch.float64) for p in parameters)

@@ -10,10 +10,11 @@ from segtrain.config.problems import find_problems
 
 TrainOverrides = Callable[..., dict[str, Any]]
 
-ADAGRAD = ["optimizer._target_=torch.optim.Adagrad", "~optimizer.betas"]
+ADAGRAD = ["optimizer._target_=torch.optim.Adagrad", "~optimizer.betas", "~optimizer.fused"]
 TORCHS_PLATEAU = [
+    "scheduler=plateau",
     "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
-    *("~scheduler.power", "~scheduler.warmup_fraction", "~scheduler.warmup_steps"),
+    "~scheduler.interval",
 ]
 
 

@@ -15,7 +15,7 @@ from segtrain.optimizers.fused import may_fuse
     ("make", "settings", "clips", "expected"),
     [
         (torch.optim.AdamW, {}, False, True),
-        (torch.optim.Adam, {"fused": None}, False, True),
+        (torch.optim.Adam, {"fused": "auto"}, False, True),
         (torch.optim.SGD, {}, False, True),
         (torch.optim.AdamW, {"fused": False}, False, False),
         (torch.optim.AdamW, {"foreach": True}, False, False),
