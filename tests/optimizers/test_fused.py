@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from segtrain.optimizers import Lion
+from segtrain.optimizers import Lion, Muon
 from segtrain.optimizers.fused import may_fuse
 
 
@@ -60,3 +61,34 @@ def test_the_fused_step_ends_where_the_plain_one_does(make: Any, settings: dict[
             optimizer.step()
         ends.append([p.detach() for p in trained.parameters()])
     torch.testing.assert_close(*ends, atol=1e-5, rtol=1e-4)
+
+
+class CountReads(TorchDispatchMode):
+    """Count how often a tensor's value is read back, as `.item()` does."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("make", "reads"),
+    [
+        (lambda p: torch.optim.AdamW(p, fused=True), 0),
+        (lambda p: torch.optim.AdamW(p, fused=False), 3),  # so the others' zeros mean something
+        (lambda p: torch.optim.SGD(p, momentum=0.9, fused=True), 0),
+        (Lion, 0),
+        (Muon, 0),
+    ],
+)
+def test_fused_steps_and_ours_read_nothing_back(make: Any, reads: int) -> None:
+    parameters = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)] + [nn.Parameter(torch.ones(3))]
+    optimizer = make(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    with CountReads() as mode:
+        optimizer.step()
+    assert mode.count == reads
