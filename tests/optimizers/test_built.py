@@ -68,7 +68,5 @@ def test_muon_gets_the_hidden_weights_and_the_classifier_is_adamws(train_config:
 def test_layer_decay_for_another_librarys_encoder_is_a_sentence_with_the_key(train_config: TrainOverrides) -> None:
     cfg = train_config("model=smp", "param_groups.layer_decay=0.8")
     module = build.build_module(cfg, plain=cfg, total_steps=10)
-    with pytest.raises(
-        UserError, match=r"^param_groups\.layer_decay: 0\.8 .*does not say which modules make them"
-    ):
+    with pytest.raises(UserError, match=r"^param_groups\.layer_decay: 0\.8 .*does not say which modules make them"):
         module.configure_optimizers()
