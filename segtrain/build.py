@@ -22,8 +22,10 @@ from segtrain.adapt import adapt, normalize_for
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
+from segtrain.callbacks.plateau import StepPlateau
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.check import check_keys, report
+from segtrain.config.optimization import is_plateau
 from segtrain.config.problems import part_problems
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
@@ -39,7 +41,8 @@ from segtrain.hardware import choose_precision
 from segtrain.inference.any_size import AnySize
 from segtrain.logs import adopt_library_loggers
 from segtrain.module import SegmentationModule
-from segtrain.optim import parameter_groups
+from segtrain.optimizers.fused import may_fuse
+from segtrain.optimizers.groups import hidden_weights, lr_factor, parameter_groups
 from segtrain.sync_norms import SyncNorms
 
 log = logging.getLogger("segtrain")
@@ -199,22 +202,44 @@ def build_module(
 
 
 def _optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
+    node = _scaled(cfg)
+    target = locate(node["_target_"])
+    groups = {key: value for key, value in cfg["param_groups"].items() if not key.startswith("lr_scaling")}
+    clips = bool(cfg["trainer"].get("gradient_clip_val")) and not _precision(cfg["trainer"]).startswith(("32", "64"))
+
     def make(model: nn.Module) -> Optimizer:
-        groups = cfg["param_groups"]
+        split = getattr(target, "splits_hidden_weights", False)
+        hidden = hidden_weights(model, num_classes=cfg["dataset"]["num_classes"]) if split else None
         try:
-            parameters = parameter_groups(model, lr=cfg["optimizer"].get("lr"), **groups)
+            parameters = parameter_groups(model, lr=node.get("lr"), hidden=hidden, **groups)
         except ValueError as error:
             raise UserError(f"param_groups.{error}") from error
-        return _build("optimizer", cfg["optimizer"], params=parameters)
+        trained = [parameter for group in parameters for parameter in group["params"]]
+        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips) else {}
+        given = {key: value for key, value in node.items() if (key, value) != ("fused", "auto")}
+        return _build("optimizer", given | fuse, params=parameters)
 
     return make
+
+
+def _scaled(cfg: Config) -> Config:
+    """Return the optimizer's node with the learning rate that suits the batch size."""
+    node, rule, base = cfg["optimizer"], cfg["param_groups"]["lr_scaling"], cfg["param_groups"]["lr_scaling_base"]
+    if rule == "none":
+        return dict(node)
+    accumulated = cfg["trainer"].get("accumulate_grad_batches") or 1
+    images = cfg["loader"]["batch_size"] * accumulated
+    scaled = node["lr"] * lr_factor(rule, batch_size=images, base=base)
+    log.info(f"learning rate {node['lr']:g} for steps of {base} images is {scaled:g} for {images} ({rule} scaling)")
+    return {**node, "lr": scaled}
 
 
 def _scheduler_maker(cfg: Config, total_steps: int) -> Callable[[Optimizer], LRScheduler] | None:
     if not cfg["scheduler"]:
         return None
-    accepts_length = "total_steps" in inspect.signature(locate(cfg["scheduler"]["_target_"])).parameters
-    extra = {"total_steps": total_steps} if accepts_length else {}
+    accepted = inspect.signature(locate(cfg["scheduler"]["_target_"])).parameters
+    known = {"total_steps": total_steps, "monitor_mode": cfg["checkpoint"]["mode"]}
+    extra = {name: value for name, value in known.items() if name in accepted}
 
     def make(optimizer: Optimizer) -> LRScheduler:
         return _build("scheduler", cfg["scheduler"], optimizer=optimizer, **extra)
@@ -231,6 +256,8 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
     if cfg["ema"]:
         own.append(WeightEMA(cfg["ema_decay"]))
     best = KeepBest(folder, monitor=policy["monitor"], mode=policy["mode"])
+    if cfg["scheduler"] and is_plateau(locate(cfg["scheduler"]["_target_"])):
+        own.append(StepPlateau(policy["monitor"]))
     csv = MetricsCsv(run / "metrics.csv", cfg["dataset"]["class_names"])
     return [*own, csv, best, KeepLast(folder, every_n_steps=policy["every_n_steps"])]
 
@@ -242,6 +269,12 @@ def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Lo
         return None
     extra: Config = {"purge_step": purge_step} if locate(node["_target_"]) is TensorBoardLogger else {}
     return _build("logger", node, save_dir=str(run), **extra)
+
+
+def _precision(trainer: Config) -> str:
+    """Return the precision that a Trainer's arguments ask for, or the best of its device for "auto"."""
+    precision = str(trainer.get("precision") or "32-true")
+    return choose_precision(trainer.get("accelerator", "auto")) if precision == "auto" else precision
 
 
 EVALUATION_ARGUMENTS = ("_target_", "accelerator", "devices", "strategy", "num_nodes", "precision")
@@ -260,8 +293,8 @@ def build_trainer(
     node = dict(cfg["trainer"])
     if evaluation:
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
-    if node.get("precision") == "auto":
-        node["precision"] = choose_precision(node.get("accelerator", "auto"))
+    if "precision" in node:
+        node["precision"] = _precision(node)
     node.setdefault("num_sanity_val_steps", 0)
     every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
     if every and epochs and 0 < epochs < every:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from segtrain.checkpoint import FORMAT
 from segtrain.inference.any_size import AnySize
@@ -32,7 +32,7 @@ class SegmentationModule(pl.LightningModule):
         class_names: C names.
         ignore_index: the label of void.
         optimizer: makes the optimizer from this module's model; None for evaluation only.
-        scheduler: makes a schedule, stepped per iteration, from the optimizer.
+        scheduler: makes a schedule from the optimizer; it is stepped per iteration, or by `StepPlateau`.
         seed: with epoch, batch and rank, all that random layers depend on; None leaves them free.
         channels_last: memory format of images.
         config: the plain config that checkpoints carry.
@@ -152,8 +152,16 @@ class SegmentationModule(pl.LightningModule):
             return optimizer
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": self.make_scheduler(optimizer),
+                "interval": "step",
+                "reduce_on_plateau": False,  # see lr_scheduler_step
+            },
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):  # StepPlateau steps those
+            scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["segtrain_format"] = FORMAT

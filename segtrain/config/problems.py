@@ -5,6 +5,7 @@ from typing import Any
 
 from segtrain.class_weights import weighting_problems
 from segtrain.config.check import report
+from segtrain.config.optimization import optimization_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
 from segtrain.config.trust import trust_problems
@@ -50,6 +51,7 @@ def find_problems(
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
+        + optimization_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
     )
 

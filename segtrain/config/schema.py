@@ -48,6 +48,14 @@ class Mode(Enum):
     max = "max"
 
 
+class LrScaling(Enum):
+    """How the learning rate follows the batch size."""
+
+    none = "none"
+    linear = "linear"
+    sqrt = "sqrt"
+
+
 @dataclass
 class Loader:
     """How samples become batches."""
@@ -60,10 +68,13 @@ class Loader:
 
 @dataclass
 class ParamGroups:
-    """How the optimizer's parameters are grouped."""
+    """How the optimizer's parameters are grouped, and what becomes of its learning rate."""
 
     encoder_lr_factor: float
+    layer_decay: float
     decay_norm_and_bias: bool
+    lr_scaling: LrScaling
+    lr_scaling_base: int
 
 
 @dataclass

@@ -14,7 +14,7 @@ HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # what segtrain.build adds when it builds the component at this path
 BUILD_TIME_ARGUMENTS: dict[str, set[str]] = {
     "optimizer": {"params"},
-    "scheduler": {"optimizer", "total_steps"},
+    "scheduler": {"optimizer", "total_steps", "monitor_mode"},
     "dataset.source": {"split"},
     "logger": {"save_dir"},
     "trainer": {
@@ -24,7 +24,7 @@ BUILD_TIME_ARGUMENTS: dict[str, set[str]] = {
 }
 
 # values that segtrain.build replaces before the target sees them
-BUILD_TIME_VALUES = {("trainer.precision", "auto")}
+BUILD_TIME_VALUES = {("trainer.precision", "auto"), ("optimizer.fused", "auto")}
 
 
 def walk_targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,28 @@
+"""May torch's fused kernels do the step?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam
+
+DEVICES = ("cpu", "cuda")
+
+
+def may_fuse(optimizer: Any, settings: dict[str, Any], parameters: Sequence[nn.Parameter], *, clips: bool) -> bool:
+    """Say whether to ask for the fused step: torch has it, and the user asks for nothing else.
+
+    On a CPU the step of AdamW without it reads a counter back for every parameter.
+
+    Args:
+        optimizer: the class or function that makes it.
+        settings: its arguments, as the config gives them.
+        parameters: what it will update.
+        clips: gradients are clipped under mixed precision, which Lightning does not do for fused optimizers.
+    """
+    if clips or not isinstance(optimizer, type) or not issubclass(optimizer, (Adam, SGD)):
+        return False
+    if settings.get("fused", "auto") != "auto" or settings.get("foreach") or settings.get("differentiable"):
+        return False
+    return all(p.device.type in DEVICES and p.dtype in (torch.float32, torch.float64) for p in parameters)

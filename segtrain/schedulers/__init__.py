@@ -1,0 +1,18 @@
+"""Learning-rate schedules, and how long a run's is."""
+
+from segtrain.schedulers.curves import WSDLR, ConstantLR, CosineLR, MultiStepLR, PolyLR, WarmupLR
+from segtrain.schedulers.length import schedule_length
+from segtrain.schedulers.one_cycle import OneCycleLR
+from segtrain.schedulers.plateau import PlateauLR
+
+__all__ = [
+    "WSDLR",
+    "ConstantLR",
+    "CosineLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PlateauLR",
+    "PolyLR",
+    "WarmupLR",
+    "schedule_length",
+]
