@@ -22,6 +22,7 @@ from segtrain.adapt import adapt, normalize_for
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
+from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.check import check_keys
 from segtrain.config.targets import locate
@@ -39,6 +40,7 @@ from segtrain.inference.any_size import AnySize
 from segtrain.logs import adopt_library_loggers
 from segtrain.module import SegmentationModule
 from segtrain.optim import parameter_groups
+from segtrain.run_id import in_slurm
 from segtrain.sync_norms import SyncNorms
 
 log = logging.getLogger("segtrain")
@@ -228,7 +230,13 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         own.append(WeightEMA(cfg["ema_decay"]))
     best = KeepBest(folder, monitor=policy["monitor"], mode=policy["mode"])
     csv = MetricsCsv(run / "metrics.csv", cfg["dataset"]["class_names"])
-    return [*own, csv, best, KeepLast(folder, every_n_steps=policy["every_n_steps"])]
+    last = KeepLast(
+        folder,
+        every_n_steps=policy["every_n_steps"],
+        every_minutes=policy["every_minutes"],
+        keep=policy["keep"],
+    )
+    return [*own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:
