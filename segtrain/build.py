@@ -23,6 +23,7 @@ from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.plateau import StepPlateau
+from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.check import check_keys, report
 from segtrain.config.optimization import is_plateau
@@ -43,6 +44,7 @@ from segtrain.logs import adopt_library_loggers
 from segtrain.module import SegmentationModule
 from segtrain.optimizers.fused import may_fuse
 from segtrain.optimizers.groups import hidden_weights, lr_factor, parameter_groups
+from segtrain.run_id import in_slurm
 from segtrain.sync_norms import SyncNorms
 
 log = logging.getLogger("segtrain")
@@ -259,7 +261,13 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
     if cfg["scheduler"] and is_plateau(locate(cfg["scheduler"]["_target_"])):
         own.append(StepPlateau(policy["monitor"]))
     csv = MetricsCsv(run / "metrics.csv", cfg["dataset"]["class_names"])
-    return [*own, csv, best, KeepLast(folder, every_n_steps=policy["every_n_steps"])]
+    last = KeepLast(
+        folder,
+        every_n_steps=policy["every_n_steps"],
+        every_minutes=policy["every_minutes"],
+        keep=policy["keep"],
+    )
+    return [*own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:

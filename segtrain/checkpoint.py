@@ -124,7 +124,7 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def resume_point(run: str | Path) -> Path:
-    """Return the newest checkpoint of a run folder that reads: the last, else the one before, else the best.
+    """Return the newest checkpoint of a run folder that reads: the last, else the newest before it, else the best.
 
     Raises:
         UserError: if the folder has none; says why each was refused.
@@ -133,8 +133,9 @@ def resume_point(run: str | Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"resume: {folder} is not a folder; give a run's folder, such as outputs/runs/train-...")
     reasons = []
-    for name in (LAST, PREVIOUS, BEST):
-        path = folder / "checkpoints" / name
+    kept = folder / "checkpoints"
+    for name in (LAST, *older_names(2 + len(list(kept.glob("previous-*.ckpt")))), BEST):
+        path = kept / name
         try:
             verify(path)
         except UserError as error:
@@ -143,6 +144,11 @@ def resume_point(run: str | Path) -> Path:
             continue
         return path
     raise UserError(f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons))
+
+
+def older_names(keep: int) -> list[str]:
+    """Return the names of the checkpoints before the last, the newest first, where `keep` are kept in all."""
+    return [PREVIOUS, *[f"{Path(PREVIOUS).stem}-{number}.ckpt" for number in range(2, keep)]]
 
 
 def position(checkpoint: dict[str, Any]) -> tuple[int, int]:

@@ -32,6 +32,11 @@ def global_rank(environment: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+def in_slurm(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether this is a task of a SLURM job, whose machine may be taken away and given back."""
+    return "SLURM_JOB_ID" in environment and "SLURM_PROCID" in environment
+
+
 def _new_id(environment: MutableMapping[str, str]) -> str:
     if (torchrun := environment.get("TORCHELASTIC_RUN_ID")) is not None:
         if torchrun == "none":
@@ -40,7 +45,8 @@ def _new_id(environment: MutableMapping[str, str]) -> str:
                 "add --standalone (one machine) or --rdzv-id=NAME (several) before -m"
             )
         return torchrun
-    if (job := environment.get("SLURM_JOB_ID")) is not None and "SLURM_PROCID" in environment:
+    if in_slurm(environment):
+        job = environment["SLURM_JOB_ID"]
         step = environment.get("SLURM_STEP_ID")
         return f"slurm-{job}" + (f"-{step}" if step else "")
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

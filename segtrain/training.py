@@ -11,6 +11,7 @@ from segtrain import tensorboard
 from segtrain.adapt import crop_size
 from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
+from segtrain.callbacks.stop import Stopped
 from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
 from segtrain.data.datamodule import SegmentationData
 from segtrain.errors import UserError
@@ -118,9 +119,10 @@ def fit(
             ckpt_path=None if checkpoint is None else str(checkpoint),
             weights_only=True,
         )
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as error:
+        reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
         if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
-            log.info(f"interrupted; go on with: segtrain train resume={run}")
+            log.info(f"{reason} after step {trainer.global_step}; go on with: segtrain train resume={run}")
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")
 

@@ -1,5 +1,6 @@
 """Does a resumed run end with the same weights and files as one that was never stopped?"""
 
+import contextlib
 import csv
 import fcntl
 import json
@@ -94,6 +95,67 @@ def test_a_stopped_run_ends_as_one_never_stopped(
     accumulator.Reload()
     steps = [event.step for event in accumulator.Scalars("train/loss")]
     assert steps == sorted(set(steps)), "a step is drawn twice"
+
+
+SIGNALLER = """\
+import os, signal
+import pytorch_lightning as pl
+class Signal(pl.Callback):
+    def __init__(self, step: int, rank: int = 0, place: str = "batch"):
+        self.step, self.rank, self.place = step, rank, place
+    def send(self, trainer, place):
+        due = trainer.global_step == self.step and trainer.global_rank == self.rank and place == self.place
+        if due and not os.path.exists("signalled"):
+            open("signalled", "w").close()
+            os.kill(os.getpid(), signal.SIGTERM)
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.send(trainer, "batch")
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.send(trainer, "validation")
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "saved"),
+    [(5, "batch", 6), (7, "batch", 4), (8, "validation", 4)],
+    ids=["mid-epoch", "last batch of an epoch", "validation"],
+)
+def test_a_run_that_got_sigterm_has_saved_and_goes_on_as_if_never_stopped(
+    step: int, place: str, saved: int, whole: Path, segtrain: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "signaller.py").write_text(SIGNALLER)
+    signaller = f"+callbacks.signal={{_target_:signaller.Signal,step:{step},place:{place}}}"
+    stopped = segtrain("train", *OVERRIDES, f"dataset.root={whole.parents[2] / 'bands'}", signaller)
+    run = only_run(tmp_path)
+    assert stopped.returncode == 75, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    done_steps = step + (place == "batch")
+    assert f"stopped by SIGTERM after step {done_steps}; go on with: segtrain train resume={run}" in stopped.stdout
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == saved
+    done = segtrain("train", f"resume={run}", "trust=[signaller]")
+    assert done.returncode == 0, done.stderr
+    assert_same_end(run, whole)
+
+
+def test_all_ranks_end_with_status_75_when_one_of_them_got_the_signal(segtrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "signaller.py").write_text(SIGNALLER)
+    root = write_bands(tmp_path / "bands")
+    signaller = "+callbacks.signal={_target_:signaller.Signal,step:2,rank:1}"
+    stopped = segtrain("train", *BANDS, f"dataset.root={root}", "trainer=ddp_cpu", "trainer.max_epochs=50", signaller)
+    assert stopped.returncode == 75, stopped.stderr
+    run = only_run(tmp_path)
+    assert "stopped by SIGTERM after step 3" in stopped.stdout
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert not [line for line in process_table() if str(root) in line], "a rank is left"
+
+
+def process_table() -> list[str]:
+    """Return the command lines of all processes."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:

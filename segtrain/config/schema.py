@@ -84,6 +84,8 @@ class CheckpointPolicy:
     monitor: str
     mode: Mode
     every_n_steps: int | None
+    every_minutes: float | None
+    keep: int
 
 
 @dataclass

@@ -1,0 +1,96 @@
+"""A run that is asked to stop saves first: by SIGTERM, or the signals with which clusters announce an end."""
+
+import logging
+import os
+import signal
+import subprocess
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from segtrain.callbacks.agreement import Agreement
+from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
+
+log = logging.getLogger("segtrain")
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(SystemExit):
+    """A run that was asked to stop and has saved; its process ends with status 75."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(STOPPED)
+        self.name = name
+
+
+class StopOnSignal(Checkpoint):
+    """End all ranks after the running step once any of them got a signal; the step's checkpoint is written first.
+
+    After the last step of an epoch its validation is waited for, since a run that goes on behind it would lack its
+    score. One process does not wait for a validation that runs: it goes on from the last checkpoint and repeats it.
+
+    Args:
+        keep: writes the checkpoint.
+        requeue: ask SLURM to run the job again.
+    """
+
+    def __init__(self, keep: KeepLast, *, requeue: bool = False) -> None:
+        super().__init__()
+        self.keep = keep
+        self.requeue = requeue
+        self.received = 0
+        self.step = 0
+        self.agreement = Agreement()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.step = trainer.global_step
+        for number in SIGNALS:
+            signal.signal(number, self._note)  # not before: Lightning sets its own when fit begins
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            return  # a batch of an accumulated step
+        self.step = trainer.global_step
+        if not is_last_batch(trainer):
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *arguments: Any, **more: Any) -> None:
+        if self.received and trainer.world_size == 1:
+            self._end(trainer, self.received)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        if number := self.agreement.largest(self.received):
+            self.keep.save(trainer)
+            self._end(trainer, number)
+
+    def _end(self, trainer: pl.Trainer, number: int) -> None:
+        if self.requeue and trainer.is_global_zero:
+            requeue_job()
+        raise Stopped(signal.Signals(number).name)
+
+
+def requeue_job() -> None:
+    """Ask SLURM to run this job again, under its own id and so in its own folder."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
+        problem = done.stderr.strip() if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        log.error(f"SLURM does not run job {job} again: {problem}")
+    else:
+        log.info(f"SLURM runs job {job} again")
