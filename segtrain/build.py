@@ -25,6 +25,7 @@ from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
+from segtrain.class_weights import resolve_class_weights
 from segtrain.config.check import check_keys, report
 from segtrain.config.optimization import is_plateau
 from segtrain.config.problems import part_problems
@@ -138,6 +139,15 @@ def complete_classes(cfg: DictConfig, values: Config, schema: type) -> Config:
         names = find_classes(labelled, dataset=dataset, labels=build_labels(dataset))
         log.info(f"found {len(names)} classes: {', '.join(names)}")
     cfg.dataset.update({"num_classes": count or len(names), "class_names": names})
+    return check_keys(cfg, schema)
+
+
+def weigh_classes(cfg: DictConfig, values: Config, data: SegmentationData, schema: type) -> Config:
+    """Return the resolved config with numbers where the loss names a weighting; in `cfg`, for checkpoints, too."""
+    loss = resolve_class_weights(values["loss"], data.class_weights)
+    if loss == values["loss"]:
+        return values
+    cfg.loss = loss
     return check_keys(cfg, schema)
 
 

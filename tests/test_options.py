@@ -20,7 +20,14 @@ def rows(run: Path) -> list[dict[str, str]]:
     [
         ("deterministic=exact",),
         ("deterministic=none", "ema=false", "logger=none"),
-        ("callbacks=none", "scheduler=cosine", "optimizer=sgd", "loss=ce", "perf.channels_last=false"),
+        (
+            "callbacks=none",
+            "scheduler=cosine",
+            "optimizer=sgd",
+            "loss=ce",
+            "loss.class_weights=auto",
+            "perf.channels_last=false",
+        ),
         ("debug=profile", "scheduler=constant", "loss=dice"),
         ("debug=anomaly", "inference.flip=true", "inference.tile=64", "augmentation=light"),
         ("++trainer.max_steps=3", "++trainer.accumulate_grad_batches=2", "trainer.max_epochs=-1"),

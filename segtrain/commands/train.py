@@ -28,9 +28,10 @@ def main(cfg: DictConfig) -> None:
         data = build.build_data(values, start=resumed.start)
         test = values["test"] and "test" in data.splits and not in_sweep()
         data.open_splits("train", "val", *(["test"] if test else []))  # a wrong folder ends here, not after training
+        values = build.weigh_classes(cfg, values, data, TrainConfig)
         total_steps = schedule_length(values["trainer"], data.batches_per_epoch(1))
         module = build.build_module(
-            values, plain=plain, total_steps=total_steps, restore=resumed.checkpoint is not None
+            values, plain=plain_config(cfg), total_steps=total_steps, restore=resumed.checkpoint is not None
         )
         if values["init_from"] is not None and resumed.checkpoint is None:
             training.start_from(

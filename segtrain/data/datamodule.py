@@ -25,6 +25,7 @@ from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_length
 from segtrain.data.samples import Key, Samples, collate
 from segtrain.data.sampling import Sampling, Shuffle
 from segtrain.data.source import MakeSource
+from segtrain.data.statistics import weightings
 from segtrain.errors import DataError, UserError
 from segtrain.hardware import num_cores
 from segtrain.run_id import global_rank
@@ -158,6 +159,17 @@ class SegmentationData(pl.LightningDataModule):
         if not self._repeats:
             self._repeats.append(self.sampling.repeats(self._cached("train")))
         return self._repeats[0]
+
+    def class_weights(self, kind: str) -> list[float]:
+        """Return one weight a class, by the frequencies in the training masks, which are read for it.
+
+        Args:
+            kind: a name of `segtrain.data.statistics.weightings`.
+        """
+        counts = self._cached("train").label_counts()
+        present = counts > 0
+        labelled = counts.sum(axis=1, keepdims=True)
+        return weightings(counts.sum(axis=0), (labelled * present).sum(axis=0), present.sum(axis=0))[kind].tolist()
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         rank, world_size = self._rank()

@@ -121,13 +121,21 @@ class Samples(Dataset[dict[str, Any]]):
         Raises:
             DataError: if a mask cannot be read.
         """
+        return self.label_counts() > 0
 
-        def has(index: int) -> NDArray[np.bool_]:
+    def label_counts(self) -> NDArray[np.int64]:
+        """Return (N, num_classes): how many pixels of each class the mask of each sample has; reads all masks.
+
+        Raises:
+            DataError: if a mask cannot be read.
+        """
+
+        def count(index: int) -> NDArray[np.int64]:
             mask = self.cache.mask(index) if self.cache is not None else self._mask(index)
             valid = mask[(mask != self.ignore_index) & (mask >= 0) & (mask < self.num_classes)]
-            return np.bincount(valid, minlength=self.num_classes) > 0
+            return np.bincount(valid, minlength=self.num_classes)
 
-        return np.array(list(each_sample(self.source, has)))
+        return np.array(list(each_sample(self.source, count)))
 
     def _mask(self, index: int) -> Mask:
         mask = mask_of(self.source, index)

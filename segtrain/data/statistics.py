@@ -95,6 +95,22 @@ def effective_number(images: ArrayLike, *, beta: float = 0.999) -> Weights:
     return _scaled(np.divide(1 - beta, 1 - beta**numbers, out=np.zeros_like(numbers), where=numbers > 0))
 
 
+def weightings(pixels: ArrayLike, pixels_of_images: ArrayLike, images: ArrayLike) -> dict[str, Weights]:
+    """Return the class weights (C,) of every kind by its name.
+
+    Args:
+        pixels: of each class (C,).
+        pixels_of_images: labelled pixels (C,) of the images that have the class.
+        images: those that have it (C,).
+    """
+    return {
+        "inverse_frequency": inverse_frequency(pixels),
+        "median_frequency": median_frequency(pixels, pixels_of_images),
+        "enet": enet(pixels),
+        "effective_number": effective_number(images),
+    }
+
+
 def _scaled(weights: Weights) -> Weights:
     occurring = weights > 0
     return weights / weights[occurring].mean() if occurring.any() else weights

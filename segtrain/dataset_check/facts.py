@@ -9,10 +9,7 @@ import numpy as np
 from segtrain.data.statistics import (
     channel_statistics,
     class_frequencies,
-    effective_number,
-    enet,
-    inverse_frequency,
-    median_frequency,
+    weightings,
 )
 from segtrain.dataset_check.record import ImageFacts, MaskFacts, Record
 
@@ -89,10 +86,5 @@ def class_weights(labels: Facts) -> dict[str, list[float]]:
 
     Absent classes have 0; see `segtrain.data.statistics`, whose formulas these are.
     """
-    pixels = labels["class_pixels"]
-    return {
-        "inverse_frequency": inverse_frequency(pixels).tolist(),
-        "median_frequency": median_frequency(pixels, labels["pixels_of_images_with_class"]).tolist(),
-        "enet": enet(pixels).tolist(),
-        "effective_number": effective_number(labels["class_images"]).tolist(),
-    }
+    of_kinds = weightings(labels["class_pixels"], labels["pixels_of_images_with_class"], labels["class_images"])
+    return {name: weights.tolist() for name, weights in of_kinds.items()}

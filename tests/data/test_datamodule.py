@@ -202,3 +202,27 @@ def test_a_split_with_fewer_images_than_devices_is_refused_with_the_remedy() -> 
     with pytest.raises(UserError, match=r"trainer\.devices: 4 processes, .* has 3 images; .* give 3 devices"):
         module.val_dataloader()
     assert len(module.test_dataloader()) == 1
+
+
+def test_class_weights_are_those_of_the_training_masks_by_hand() -> None:
+    class Halves(Squares):
+        def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            mask = np.zeros((12, 12), np.uint8)
+            mask[:3] = 255
+            mask[3:6] = index % 2  # class 1 is 36 of 108 labelled pixels in every other image
+            return np.zeros((12, 12, 3), np.uint8), mask
+
+    module = SegmentationData(
+        Halves,
+        augmentation=Augmentation([], ignore_index=255),
+        num_classes=2,
+        ignore_index=255,
+        batch_size=4,
+        eval_batch_size=2,
+        num_workers=0,
+        seed=0,
+    )
+    zero, one = (5 * 108 + 5 * 72) / (10 * 108), 36 / 108  # share in the images that have the class
+    expected = np.array([1 / zero, 1 / one])
+    np.testing.assert_allclose(module.class_weights("median_frequency"), expected / expected.mean())
+    assert module.class_weights("effective_number")[0] < 1 < module.class_weights("effective_number")[1]
