@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -323,7 +324,11 @@ def build_trainer(
         default_root_dir=str(folder),
         callbacks=callbacks,
         logger=logger or False,
-        plugins=[AtomicCheckpointIO(folder / "checkpoints"), *([SyncNorms()] if node.get("sync_batchnorm") else [])],
+        plugins=[
+            AtomicCheckpointIO(folder / "checkpoints"),
+            *([SyncNorms()] if node.get("sync_batchnorm") else []),
+            *([SLURMEnvironment(auto_requeue=False)] if in_slurm() else []),  # `StopOnSignal` does it
+        ],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,
         enable_progress_bar=False,

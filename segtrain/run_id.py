@@ -37,6 +37,11 @@ def in_slurm(environment: Mapping[str, str] = os.environ) -> bool:
     return "SLURM_JOB_ID" in environment and "SLURM_PROCID" in environment
 
 
+def requeued(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether SLURM runs this job again after it took its machine away: under the same id, in the same folder."""
+    return in_slurm(environment) and int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
 def _new_id(environment: MutableMapping[str, str]) -> str:
     if (torchrun := environment.get("TORCHELASTIC_RUN_ID")) is not None:
         if torchrun == "none":

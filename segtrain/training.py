@@ -21,7 +21,7 @@ from segtrain.models.normalize import Normalize
 from segtrain.models.weights import fit_weights, read_weights
 from segtrain.module import SegmentationModule
 from segtrain.run_folder import prepare, write_metrics
-from segtrain.run_id import global_rank
+from segtrain.run_id import global_rank, requeued
 from segtrain.summary import describe_model, score_table
 
 log = logging.getLogger("segtrain")
@@ -38,18 +38,21 @@ class Resumed(NamedTuple):
 
 
 def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
-    """Make the run folder, seed everything, and find where a resumed run goes on.
+    """Make the run folder, seed everything, and find where a resumed run, or a job that SLURM runs again, goes on.
 
     Raises:
         UserError: if the folder cannot be used or has no checkpoint that reads.
     """
     resumed = Resumed()
+    if cfg["resume"] is None and requeued() and (run / "checkpoints" / LAST).is_file():
+        cfg["resume"] = str(run)
     if cfg["resume"] is not None:
         path = resume_point(cfg["resume"])
         checkpoint = read_checkpoint(path)
         resumed = Resumed(path, position(checkpoint), checkpoint["global_step"])
     if global_rank() == 0:
-        prepare(run, plain, resumed=resumed.checkpoint is not None)
+        again = requeued() and (run / "config.yaml").is_file()
+        prepare(run, plain, resumed=resumed.checkpoint is not None or again)
     set_backends(cfg["deterministic"])
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     return resumed

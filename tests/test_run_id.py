@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from segtrain.errors import UserError
-from segtrain.run_id import ensure_run_id, global_rank
+from segtrain.run_id import ensure_run_id, global_rank, requeued
 
 OWN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
@@ -67,3 +67,17 @@ def test_torchrun_without_an_id_is_refused_with_the_remedy() -> None:
 )
 def test_the_rank_is_known_before_the_trainer_exists(environment: dict[str, str], expected: int) -> None:
     assert global_rank(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_RESTART_COUNT": "1"}, True),
+        ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_RESTART_COUNT": "0"}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0"}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": "2"}, False),  # no task of the job: a shell in it
+        ({}, False),
+    ],
+)
+def test_a_job_is_run_again_where_slurm_counts_a_restart(environment: dict[str, str], expected: bool) -> None:
+    assert requeued(environment) is expected

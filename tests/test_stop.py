@@ -1,0 +1,92 @@
+"""Is a job of SLURM's asked for again in its own name, and does it go on in its own folder?"""
+
+import logging
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from segtrain.callbacks.checkpoints import KeepLast
+from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped, requeue_job
+
+JOB = {"SLURM_JOB_ID": "123", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
+
+
+def scontrol(folder: Path, status: int) -> None:
+    """Put a `scontrol` into a folder that writes down what it was asked."""
+    path = folder / "scontrol"
+    path.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/asked"\necho refused >&2\nexit {status}\n')
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [(JOB, "requeue 123"), ({**JOB, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 7_3")],
+)
+def test_a_job_is_asked_for_by_its_id(
+    environment: dict[str, str], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    scontrol(tmp_path, 0)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    requeue_job()
+    assert (tmp_path / "asked").read_text().strip() == asked
+    assert f"SLURM runs job {asked.split()[1]} again" in caplog.text
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_refusal_is_said_and_is_no_crash(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    if there:
+        scontrol(tmp_path, 1)
+    monkeypatch.setenv("PATH", str(tmp_path) if not there else f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    requeue_job()
+    assert "SLURM does not run job 123 again: " in caplog.text
+    assert ("refused" in caplog.text) is there
+
+
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, saved = KeepLast(tmp_path), []
+    monkeypatch.setattr(keep, "save", lambda trainer: saved.append(trainer.global_step))
+    stop = StopOnSignal(keep)
+    progress = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
+    trainer: Any = SimpleNamespace(
+        global_step=0, world_size=1, is_global_zero=True, fit_loop=SimpleNamespace(epoch_loop=progress)
+    )
+    arguments: Any = (trainer, None, None, None, 0)
+    trainer.global_step = 1
+    stop.on_train_batch_end(*arguments)  # nothing asked
+    stop.received = 15
+    stop.on_train_batch_end(*arguments)  # a batch of an accumulated step
+    trainer.global_step, progress.batch_progress.is_last_batch = 2, True
+    stop.on_train_batch_end(*arguments)  # the epoch's validation first
+    assert saved == []
+    with pytest.raises(Stopped) as ended:
+        stop.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+    assert (ended.value.code, ended.value.name, saved) == (STOPPED, "SIGTERM", [2])
+
+
+def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bands: tuple[str, ...], segtrain: Any
+) -> None:
+    once = segtrain("train", *bands, "trainer.max_epochs=1", "test=false", **JOB)
+    assert once.returncode == 0, once.stderr
+    run = tmp_path / "outputs" / "runs" / "train-slurm-123"
+    again = segtrain("train", *bands, "trainer.max_epochs=2", "test=false", **JOB)
+    assert again.returncode == 1
+    assert "another run is here already" in again.stderr
+    done = segtrain("train", *bands, "trainer.max_epochs=2", "test=false", **JOB, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0, done.stderr
+    assert f"resuming from {run / 'checkpoints' / 'last.ckpt'}, epoch 2, batch 1" in done.stdout
+    shutil.rmtree(run / "checkpoints")  # taken away before it could save
+    anew = segtrain("train", *bands, "trainer.max_epochs=1", "test=false", **JOB, SLURM_RESTART_COUNT="2")
+    assert anew.returncode == 0, anew.stderr
