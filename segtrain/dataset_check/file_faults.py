@@ -142,7 +142,7 @@ def _tiff_is_whole(path: Path, size: int) -> bool:
         for places, lengths in zip(PLACES, LENGTHS, strict=True)
         for place, length in zip(header.get(places, ()), header.get(lengths, ()), strict=False)
     ]
-    return max(ends, default=0) <= size
+    return bool(ends) and max(ends) <= size
 
 
 def _array_is_whole(path: Path, size: int) -> bool:

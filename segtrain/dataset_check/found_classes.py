@@ -68,7 +68,8 @@ def _from_masks(dataset: Mapping[str, Any], records: Sequence[Record]) -> FoundC
     left_out = max(top + 1 - len(labels), 0)
     fix, overrides = "", list[str]()
     if slips:
-        fix, overrides = mend(labels, slips, dataset, max(below[-1] + 1, 2))
+        _, overrides = mend(labels, slips, dataset, max(below[-1] + 1, 2))
+        fix = f"So few pixels are more likely a slip, and {listed([str(label) for label in slips], 8)} would be void"
     elif 1 < len(labels) < MOST and left_out and (left_out >= len(labels) or 0 not in pixels):
         fix, overrides = mend(labels, [label for label in labels if label >= len(labels)], dataset, len(labels))
     suspects = _items(records, slips) if slips else _items(records, [top])[:1]
@@ -81,7 +82,8 @@ def _from_masks(dataset: Mapping[str, Any], records: Sequence[Record]) -> FoundC
         return FoundClasses(names)
     absent = sorted(set(range(top)) - pixels.keys())
     fix = f"no mask has {_ranges(absent)}; if these are classes all the same, give dataset.num_classes={top + 1}. {fix}"
-    return FoundClasses(names, [Problem("class_gaps", suspects, fix.strip(), overrides)], frozenset([*absent, *slips]))
+    gaps = Problem("class_gaps", suspects, fix.strip(" ."), overrides)
+    return FoundClasses(names, [gaps], frozenset([*absent, *slips]))
 
 
 def _held(record: Record) -> dict[int, int]:

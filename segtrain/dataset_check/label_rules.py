@@ -106,12 +106,10 @@ def mend(found: list[int], outside: list[int], dataset: Mapping[str, Any], num_c
         return text, [override(dataset, "reduce_zero_label", "true"), *_map(dataset, void)]
     if len(rest) == num_classes and max(rest) >= num_classes and plain:
         mapping = {value: label for label, value in enumerate(rest) if value != label}
-        text = f"There are as many values as classes: {rest} would be 0 to {num_classes - 1} in this order"
+        text = f"The values {rest} would be the classes 0 to {num_classes - 1} in this order"
         return text, _map(dataset, {**void, **mapping})
     if outside == list(void):
-        return f"Negative labels are commonly void, as {listed([str(value) for value in void], 4)} would be here", _map(
-            dataset, void
-        )
+        return "Negative labels are commonly void, and these would be", _map(dataset, void)
     text = "These would be void; if some are classes, correct dataset.num_classes or name theirs"
     return text, _map(dataset, dict.fromkeys(outside))
 

@@ -1,5 +1,6 @@
 """Where classes are found in the masks: are slips and gaps told with their files, and is what is proposed right?"""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from conftest import Compose
 from PIL import Image
 from planted import mask, save, write_clean
 
+from segtrain.data.classes import find_classes
+from segtrain.data.folder import Folder
 from segtrain.dataset_check.report import report_text
+from segtrain.errors import DataError
 
 CONFIG = ("dataset.crop_size=32",)
 
@@ -38,11 +42,14 @@ def test_one_wrong_value_is_one_warning_with_its_file_and_its_pixels(compose_con
     (problem,) = result.problems
     assert (problem.kind, problem.severity) == ("class_gaps", "warning")
     assert [(item.text, item.files) for item in problem.items] == [("has 77 (15 pixels)", (str(path),))]
-    assert "no mask has 3 to 76; if these are classes all the same, give dataset.num_classes=78. " in problem.fix
+    assert problem.fix == (
+        "no mask has 3 to 76; if these are classes all the same, give dataset.num_classes=78. "
+        "So few pixels are more likely a slip, and 77 would be void"
+    )
     assert problem.overrides == ["dataset.label_map={77: null}"]
     assert len(result.class_names or ()) == 78  # as training finds them
     text = report_text(result)
-    assert "class_3 to class_76  absent" in text
+    assert re.search(r"class_3 to class_76 +absent +absent +absent", text)
     assert "\nclass_40 " not in text
     mended = check(compose_config, tmp_path, *CONFIG, *problem.overrides)
     assert (mended.problems, mended.class_names) == ([], ["class_0", "class_1", "class_2"])
@@ -79,13 +86,33 @@ def test_values_apart_in_all_masks_are_proposed_as_classes_without_gaps(
     assert (mended.problems, mended.class_names) == ([], ["class_0", "class_1", "class_2"])
 
 
+def test_labels_far_beyond_classes_in_all_masks_name_one_that_has_the_highest(
+    compose_config: Compose, tmp_path: Path
+) -> None:
+    write_clean(tmp_path)
+    for number, path in enumerate(sorted(tmp_path.glob("*/masks/*.png"))):
+        path.unlink()
+        save(path.with_suffix(".npy"), np.array([0, 300, 600])[mask(number) % 3])
+    (problem,) = check(compose_config, tmp_path, *CONFIG).problems
+    assert (problem.kind, problem.overrides) == ("configuration", ["dataset.label_map={300: 1, 600: 2}"])
+    assert Path(problem.items[0].files[0]).name == "0.npy"
+    assert check(compose_config, tmp_path, *CONFIG, *problem.overrides).problems == []
+
+
+def test_training_names_a_mask_that_has_the_highest_label(tmp_path: Path) -> None:
+    path = slip(write_clean(tmp_path), 2**40)
+    source = Folder(root=str(tmp_path), split="train")
+    with pytest.raises(DataError, match=rf"labels up to {2**40} \(in {path}\), and more than 256 are no classes"):
+        find_classes(source, dataset={"ignore_index": 255, "root": str(tmp_path)}, labels=None)
+
+
 def test_a_class_that_only_validation_has_is_no_gap_and_one_that_no_mask_has_is_not_mapped_away(
     compose_config: Compose, tmp_path: Path
 ) -> None:
     root = rewrite(tmp_path, 0, 1, 3)
     (problem,) = check(compose_config, root, *CONFIG).problems
     assert (problem.kind, problem.overrides) == ("class_gaps", [])
-    assert problem.fix == "no mask has 2; if these are classes all the same, give dataset.num_classes=4."
+    assert problem.fix == "no mask has 2; if these are classes all the same, give dataset.num_classes=4"
     save(root / "val" / "masks" / "0.png", mask(5))
     (problem,) = check(compose_config, root, *CONFIG).problems
     assert problem.kind == "absent_class"
