@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segtrain.data.labels import LabelMap
-from segtrain.data.source import Source, mask_of
+from segtrain.data.source import Source, mask_of, names_of
 from segtrain.data.threads import each_sample
 from segtrain.errors import DataError
 
@@ -34,7 +34,9 @@ def find_classes(source: Source, *, dataset: Mapping[str, Any], labels: LabelMap
         valid = mask[mask != dataset["ignore_index"]]
         return int(valid.max(initial=0))
 
-    return numbered_classes(max(each_sample(source, highest), default=0))
+    tops = list(each_sample(source, highest))
+    top = max(tops, default=0)
+    return numbered_classes(top, name=names_of(source, tops.index(top))[1] if tops else "")
 
 
 def stated_classes(source: Any, *, dataset: Mapping[str, Any]) -> list[str] | None:
@@ -48,16 +50,20 @@ def stated_classes(source: Any, *, dataset: Mapping[str, Any]) -> list[str] | No
     return numbered(len(dataset["palette"])) if dataset.get("palette") else None
 
 
-def numbered_classes(top: int) -> list[str]:
+def numbered_classes(top: int, *, name: str) -> list[str]:
     """Return names for the labels 0 to the highest of the training masks, at least two.
+
+    Args:
+        top: the highest label.
+        name: of a mask that has it.
 
     Raises:
         DataError: if there are more than a data set of classes has.
     """
     if top >= MOST:
         raise DataError(
-            f"dataset.num_classes: the masks have labels up to {top}, which are no classes; is dataset.mask right "
-            "(instances), or give dataset.num_classes"
+            f"dataset.num_classes: the masks have labels up to {top} (in {name}), and more than {MOST} are no classes; "
+            "is dataset.mask right (instances), or give dataset.num_classes"
         )
     return numbered(max(top + 1, 2))
 

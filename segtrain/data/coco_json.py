@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from segtrain.data.images import Image, ImageReader
 from segtrain.data.labelme import read_json
+from segtrain.data.leniency import raise_or_collect
 from segtrain.data.listing import need_files
 from segtrain.data.masks import Mask
 from segtrain.data.pairs import Files, Sample
@@ -28,7 +29,8 @@ class CocoJson(Dataset[Sample]):
         image: reads an image; None for RGB.
 
     Raises:
-        DataError: if files are missing, the JSON is not COCO's, or its categories are not those of training.
+        DataError: if files are missing, the JSON is not COCO's, an annotation is of no image or no category, or the
+            categories are not those of training.
     """
 
     def __init__(
@@ -52,8 +54,13 @@ class CocoJson(Dataset[Sample]):
             places = {entry["id"]: index for index, entry in enumerate(entries)}
             classes = {category: label for label, category in enumerate(categories, start=1)}
             self.shapes: list[list[tuple[int, Any]]] = [[] for _ in self.images]
-            for entry in content["annotations"]:
-                self.shapes[places[entry["image_id"]]].append((classes[entry["category_id"]], entry["segmentation"]))
+            for number, entry in enumerate(content["annotations"]):
+                if wrong := _faults_of(entry, number, places, classes):
+                    error = DataError(f"{self.file}: {wrong}; correct it, or leave it out")
+                    raise_or_collect(error, kind="wrong_annotation", files=[self.file])
+                else:
+                    shape = classes[entry["category_id"]], entry["segmentation"]
+                    self.shapes[places[entry["image_id"]]].append(shape)
         except DataError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -91,6 +98,16 @@ class CocoJson(Dataset[Sample]):
     def names(self, index: int) -> tuple[str, str]:
         """Return what messages call a sample's image and mask."""
         return str(self.images[index]), f"{self.file} ({self.images[index].name})"
+
+
+def _faults_of(entry: dict[str, Any], number: int, places: dict[Any, int], classes: dict[int, int]) -> str:
+    """Return what is wrong with an annotation, the `number`-th from 0; nothing if it can be used."""
+    wrong = [f"has no {key}" for key in ("image_id", "category_id", "segmentation") if key not in entry]
+    for key, known, what in (("image_id", places, "image"), ("category_id", classes, "category")):
+        if key in entry and entry[key] not in known:
+            wrong.append(f"{key} {entry[key]!r} is no {what}")
+    name = f"annotation {entry['id']}" if "id" in entry else f"annotations[{number}]"
+    return f"{name}: {', and '.join(wrong)}" if wrong else ""
 
 
 def _categories_in(content: Any) -> dict[int, str]:

@@ -232,7 +232,7 @@ class SegmentationData(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=training and workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             multiprocessing_context="fork" if workers and samples.cache is not None else None,  # it lies in our memory
         )
 
@@ -269,6 +269,7 @@ def choose_workers() -> int:
     return max(1, min(8, num_cores() // devices - 1))
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """Keep a process that loads samples to one thread."""
     cv2.setNumThreads(0)  # one process a core is enough
     torch.set_num_threads(1)

@@ -2,15 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segtrain.data.images import Image
-
-Mask = NDArray[Any]
+from segtrain.data.masks import Mask
 
 
 class Mix(ABC):

@@ -1,5 +1,7 @@
 """Does a mask belong to its image, and has it only known labels?"""
 
+from enum import Enum
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,19 +40,27 @@ def check_sample(
     labels = [value for value in np.unique(mask).tolist() if value != ignore_index]
     raise DataError(
         f"{mask_name}: labels outside 0 to {num_classes - 1} and not dataset.ignore_index={ignore_index}: "
-        f"{found}; {remedy(labels, num_classes)}"
+        f"{found}; {habit_of(labels, num_classes).value}"
     )
 
 
-def remedy(values: list[int], num_classes: int) -> str:
-    """Return what would make these values of a mask class ids.
+class Habit(Enum):
+    """What else than class ids a mask's values can be; the value is what makes class ids of them."""
+
+    BINARY = "if 255 is the object, give dataset.mask=binary, or dataset.label_map={255: 1}"
+    FROM_ONE = "the ids start at 1: give dataset.reduce_zero_label=true, if 0 is void"
+    UNKNOWN = "correct dataset.num_classes, dataset.ignore_index or dataset.label_map"
+
+
+def habit_of(values: list[int], num_classes: int) -> Habit:
+    """Return what these values of a mask seem to be, if they are no class ids.
 
     Args:
         values: all that the mask has but void, ascending.
         num_classes: C.
     """
     if values in ([255], [0, 255]) and num_classes == 2:
-        return "if 255 is the object, give dataset.mask=binary, or dataset.label_map={255: 1}"
+        return Habit.BINARY
     if values and values[-1] == num_classes and 0 not in values:
-        return "the ids start at 1: give dataset.reduce_zero_label=true, if 0 is void"
-    return "correct dataset.num_classes, dataset.ignore_index or dataset.label_map"
+        return Habit.FROM_ONE
+    return Habit.UNKNOWN

@@ -102,7 +102,7 @@ class Samples(Dataset[dict[str, Any]]):
         if image.dtype != self.dtype:
             raise DataError(
                 f"{image_name}: is {_depth(image.dtype)}, and the images before it are {_depth(self.dtype)}; convert "
-                "it, or give dataset.value_range, which makes all of them numbers in 0 to 1"
+                "them to one depth"
             )
         return image, mask.astype(self.mask_dtype, copy=False)  # into which ignore_index, of padding, fits
 

@@ -24,6 +24,18 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: if the file is missing, truncated, no TIFF, or has several pages.
     """
+    pages = read_pages(path)
+    if len(pages) != 1:
+        raise DataError(f"{path}: has {len(pages)} pages and one is wanted; save each as a file of its own")
+    return pages[0]
+
+
+def read_pages(path: Path) -> list[Header]:
+    """Return the tags of each page of a TIFF.
+
+    Raises:
+        DataError: if the file is missing, truncated or no TIFF.
+    """
     pages: list[Header] = []
     try:
         with path.open("rb") as file:
@@ -41,9 +53,7 @@ def read_header(path: Path) -> Header:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); copy it again or leave it out") from error
     except Exception as error:  # Pillow's parser of a damaged header raises whatever it stumbles over
         raise DataError(f"{path}: is no TIFF, or is truncated ({error}); copy it again or leave it out") from error
-    if len(pages) != 1:
-        raise DataError(f"{path}: has {len(pages)} pages and one is wanted; save each as a file of its own")
-    return pages[0]
+    return pages
 
 
 def opencv_reads(header: Header) -> bool:

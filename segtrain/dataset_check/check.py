@@ -22,21 +22,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from segtrain import __version__
-from segtrain.config.problems import class_problems
-from segtrain.data.classes import numbered, numbered_classes, stated_classes
 from segtrain.data.folder import SPLITS
 from segtrain.data.labels import LabelMap
 from segtrain.data.source import Source
 from segtrain.dataset_check.facts import Facts, class_weights, split_facts
+from segtrain.dataset_check.found_classes import find_classes
 from segtrain.dataset_check.label_rules import label_problems
 from segtrain.dataset_check.listing import open_splits
-from segtrain.dataset_check.problem import Item, Problem, Severity, gather
+from segtrain.dataset_check.problem import Problem, Severity, gather
 from segtrain.dataset_check.record import Record
 from segtrain.dataset_check.sample import Reading
 from segtrain.dataset_check.sample_rules import sample_problems
 from segtrain.dataset_check.scan import Effort, scan
 from segtrain.dataset_check.split_rules import split_problems
-from segtrain.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,10 @@ def _as_json(problem: Problem) -> dict[str, Any]:
         "count": len(problem.items),
         "fix": problem.fix,
         "overrides": problem.overrides,
-        "items": [asdict(item) for item in problem.items],
+        "items": [
+            {"text": item.text, "files": list(item.files), "split": item.split, "index": item.index}
+            for item in problem.items
+        ],
     }
 
 
@@ -135,12 +136,15 @@ def check_dataset(
     reading = Reading(labels, in_channels=dataset["in_channels"], mask_kind=dataset.get("mask") or "ids")
     records, effort = scan(sources, reading=reading, workers=workers)
     _forget_told(records, listing)
-    names, doubts = _classes(dataset, sources.get("train"), records)
+    classes = find_classes(dataset, sources.get("train"), records)
+    names = classes.names
     count = dataset.get("num_classes") or (None if names is None else len(names))
     of_labels = label_problems(records, dataset=dataset, num_classes=count, labels=labels)
     wrong = any(problem.items and problem.kind in ("binary_mask", "label_range") for problem in of_labels)
-    between = split_problems(records, class_names=names, labels_wrong=wrong)
-    problems = gather([*doubts, *listing, *sample_problems(records, dataset=dataset), *of_labels, *between])
+    between = split_problems(records, class_names=names, labels_wrong=wrong, told=classes.told)
+    binary = any(problem.items and problem.kind == "binary_mask" for problem in of_labels)  # says it better than gaps
+    found = [problem for problem in classes.problems if not (binary and problem.kind == "class_gaps")]
+    problems = gather([*found, *listing, *sample_problems(records, dataset=dataset), *of_labels, *between])
     facts = {
         split: split_facts(
             [record for record in records if record.split == split],
@@ -157,25 +161,3 @@ def _forget_told(records: Sequence[Record], listing: Sequence[Problem]) -> None:
     told = {file for problem in listing if problem.kind == "missing_file" for i in problem.items for file in i.files}
     for record in records:
         record.faults = [fault for fault in record.faults if fault.kind != "missing_file" or fault.file not in told]
-
-
-def _classes(
-    dataset: Mapping[str, Any], train: Source | None, records: Sequence[Record]
-) -> tuple[list[str] | None, list[Problem]]:
-    """Return the names of the classes as training finds them, from the training masks that could be read."""
-    names, count = dataset.get("class_names"), dataset.get("num_classes")
-    if names is None and count is not None:
-        names = numbered(count)
-    elif names is None and train is not None:
-        names = stated_classes(train, dataset=dataset)
-        masks = [record.mask for record in records if record.split == "train" and record.mask is not None]
-        if names is None and masks:
-            held = {label for mask in masks for label in mask.labels} - {dataset["ignore_index"]}
-            try:
-                names = numbered_classes(max(held, default=0))
-            except DataError as error:
-                return None, [Problem("configuration", [Item(str(error))])]
-    if names is None or None not in (dataset.get("class_names"), count):
-        return names, []
-    doubts = class_problems({**dataset, "class_names": names, "num_classes": count or len(names)})
-    return list(names), [Problem("configuration", [Item(text)]) for text in doubts]

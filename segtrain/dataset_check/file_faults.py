@@ -8,7 +8,7 @@ from PIL import Image
 
 from segtrain.data.images import jpeg_is_whole, read_channels
 from segtrain.data.masks import read_values
-from segtrain.data.tiff import read_header
+from segtrain.data.tiff import read_pages
 from segtrain.errors import DataError
 
 PNG, JPEG, BMP, NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"\x93NUMPY"
@@ -48,6 +48,7 @@ def mask_fault(files: Sequence[Path], *, kind: str) -> tuple[str, Path]:
         files: one, or several that are united.
         kind: what masks hold, as in `dataset.mask`.
     """
+    layers = []
     for path in files:
         if fault := _absent(path):
             return fault, path
@@ -64,7 +65,9 @@ def mask_fault(files: Sequence[Path], *, kind: str) -> tuple[str, Path]:
             return ("rgb_mask" if values.ndim == 3 else "grey_mask"), path
         if values.ndim == 3 and kind == "colors":
             return "unknown_color", path
-    return "parts_differ", files[0]
+        layers.append(values)
+    odd = [path for layer, path in zip(layers, files, strict=True) if layer.shape != layers[0].shape]
+    return "parts_differ", (odd or files)[0]
 
 
 def describe(kind: str, file: str) -> str:
@@ -130,15 +133,16 @@ def _damage(path: Path) -> str:
 
 def _tiff_is_whole(path: Path, size: int) -> bool:
     try:
-        header = read_header(path)
-    except DataError as error:
-        return "pages" in str(error)  # those are read to their end
+        pages = read_pages(path)
+    except DataError:
+        return False
     ends = [
         place + length
+        for header in pages
         for places, lengths in zip(PLACES, LENGTHS, strict=True)
         for place, length in zip(header.get(places, ()), header.get(lengths, ()), strict=False)
     ]
-    return max(ends, default=0) <= size
+    return bool(ends) and max(ends) <= size
 
 
 def _array_is_whole(path: Path, size: int) -> bool:

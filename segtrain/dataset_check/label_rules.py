@@ -8,11 +8,10 @@ import numpy as np
 
 from segtrain.config.suggest import listed
 from segtrain.data.labels import LabelMap
-from segtrain.data.sample_check import remedy
+from segtrain.data.sample_check import Habit, habit_of
 from segtrain.dataset_check.problem import Item, Problem, override
-from segtrain.dataset_check.record import Record
+from segtrain.dataset_check.record import MOST_COLORS, Record
 
-MOST_COLORS = 64  # more are no classes: a drawing with soft edges, or a photograph
 MOST_LABELS = 64  # more are numbers of objects
 
 
@@ -81,12 +80,12 @@ def _outside(masks: Sequence[Record], dataset: Mapping[str, Any], num_classes: i
             items.append(Item(text, (record.mask_file,), record.split, record.index))
     if not items:
         return []
-    fix, overrides = _mend(sorted(found), sorted(files), dataset, num_classes)
+    fix, overrides = mend(sorted(found), sorted(files), dataset, num_classes)
     counts = listed([f"{label} ({pixels[label]:,} pixels, files: {files[label]})" for label in sorted(files)], 12)
     return [Problem("label_range", items, f"classes are 0 to {num_classes - 1}; found {counts}. {fix}", overrides)]
 
 
-def _mend(found: list[int], outside: list[int], dataset: Mapping[str, Any], num_classes: int) -> tuple[str, list[str]]:
+def mend(found: list[int], outside: list[int], dataset: Mapping[str, Any], num_classes: int) -> tuple[str, list[str]]:
     """Return what would make all labels classes or void, in words and as overrides.
 
     Args:
@@ -100,14 +99,23 @@ def _mend(found: list[int], outside: list[int], dataset: Mapping[str, Any], num_
         if "mask" in dataset and num_classes == 2:
             return "These are numbers of objects, all of one class", ["dataset.mask=instances"]
         return f"{len(outside)} labels are no classes; are these numbers of objects?", []
-    if "start at 1" in remedy(found, num_classes) and plain:
-        return "The ids start at 1, and 0 may be void", [override(dataset, "reduce_zero_label", "true")]
-    if len(found) == num_classes and plain:
-        mapping = {value: label for label, value in enumerate(found) if value != label}
-        text = f"There are as many values as classes: {found} would be 0 to {num_classes - 1} in this order"
-        return text, [override(dataset, "label_map", _mapping(mapping))]
+    void: dict[int, int | None] = {value: None for value in found if value < 0}  # as -1 commonly is
+    rest = [value for value in found if value >= 0]
+    if habit_of(rest, num_classes) is Habit.FROM_ONE and plain:
+        text = "The ids start at 1, and 0 may be void"
+        return text, [override(dataset, "reduce_zero_label", "true"), *_map(dataset, void)]
+    if len(rest) == num_classes and max(rest) >= num_classes and plain:
+        mapping = {value: label for label, value in enumerate(rest) if value != label}
+        text = f"The values {rest} would be the classes 0 to {num_classes - 1} in this order"
+        return text, _map(dataset, {**void, **mapping})
+    if outside == list(void):
+        return "Negative labels are commonly void, and these would be", _map(dataset, void)
     text = "These would be void; if some are classes, correct dataset.num_classes or name theirs"
-    return text, [override(dataset, "label_map", _mapping(dict.fromkeys(outside)))]
+    return text, _map(dataset, dict.fromkeys(outside))
+
+
+def _map(dataset: Mapping[str, Any], mapping: Mapping[int, int | None]) -> list[str]:
+    return [override(dataset, "label_map", _mapping(mapping))] if mapping else []
 
 
 def _mapping(mapping: Mapping[int, int | None]) -> str:

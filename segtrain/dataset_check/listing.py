@@ -7,7 +7,7 @@ from segtrain.data.source import Source
 from segtrain.dataset_check.problem import Item, Problem
 from segtrain.errors import DataError
 
-# what is said of each file; where a kind is not here, one sentence is about all files of a problem
+# what is said of each file; where a kind is not here, one sentence names all files of a problem
 OF_A_FILE = {
     "missing_mask": "has no mask",
     "jpeg_mask": "has a JPEG for a mask",
@@ -72,8 +72,9 @@ def _of_files(found: dict[str, list[ListingProblem]], sources: dict[str, Source]
         for problem in collected:
             files = [file for file in problem.files if problem.kind != "extra_mask" or file not in used]
             text = OF_A_FILE.get(problem.kind, problem.text)
-            for group in [(file,) for file in files] if problem.kind in OF_A_FILE else [tuple(files)]:
+            one_each = problem.kind in OF_A_FILE
+            for group in [(file,) for file in files] if one_each else [tuple(files)]:
                 if (problem.kind, text, group) not in told:
                     told.add((problem.kind, text, group))
-                    problems.append(Problem(problem.kind, [Item(text, group, split)]))
+                    problems.append(Problem(problem.kind, [Item(text, group, split, names_files=not one_each)]))
     return problems

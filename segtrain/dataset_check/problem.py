@@ -13,6 +13,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "listing": ("error", "a split cannot be listed"),
     "no_test_split": ("warning", "there is no test split; train with test=false"),
     "wrong_row": ("error", "rows of the table that cannot be used"),
+    "wrong_annotation": ("error", "annotations of no image or no category"),
     "missing_file": ("error", "files that are not there"),
     "missing_mask": ("error", "images without a mask"),
     "missing_image": ("error", "images that lack a file of their stack"),
@@ -45,6 +46,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "duplicate": ("warning", "the same image several times in one split"),
     "blank_image": ("warning", "images whose pixels are all alike"),
     "void_mask": ("warning", "masks that are void everywhere, so nothing is learnt from them"),
+    "class_gaps": ("warning", "labels that leave numbers out below them; training makes a class of every number"),
     "absent_class": ("warning", "classes that a split does not have"),
     "orientation": ("warning", "images that viewers turn by their EXIF orientation, and segtrain does not"),
     "small_image": ("info", "images smaller than dataset.crop_size; they are padded in training"),
@@ -61,12 +63,14 @@ class Item:
         files: that it concerns, the one to look at first; none for a split as a whole.
         split: that it was found in, if in one.
         index: of the sample, if there is one.
+        names_files: the sentence names the files itself.
     """
 
     text: str
     files: tuple[str, ...] = ()
     split: str | None = None
     index: int | None = None
+    names_files: bool = False
 
 
 @dataclass

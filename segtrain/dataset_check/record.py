@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+MOST_COLORS = 64  # of a mask; more are no classes: a drawing with soft edges, or a photograph
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -70,7 +72,8 @@ class Record:
         image, mask: their facts; None for one that cannot be read.
         faults: what keeps it from being trained on, as far as it alone shows.
         channels: of an image that was refused for them.
-        colors: {(red, green, blue): pixels} of a mask that holds colours where ids are wanted, the most frequent ones.
+        colors: {(red, green, blue): pixels} of a mask that holds colours where ids are wanted, the most frequent ones,
+            one more than `MOST_COLORS` at most.
     """
 
     split: str

@@ -1,7 +1,7 @@
 """The result as text: tables of splits and classes, the problems with their remedies, and one line in sum."""
 
 from collections import Counter
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 from rich import box
@@ -56,7 +56,7 @@ def _sizes(sizes: list[dict[str, int]]) -> str:
 def _classes(result: Result) -> str:
     weights = {name.replace("_", " "): values for name, values in result.weights.items()}
     table = _table("class", *result.facts, *weights)
-    for label, name in enumerate(result.class_names or ()):
+    for label, name in _rows(result):
         shares = [facts["labels"]["class_frequency"][label] for facts in result.facts.values()]
         row = [f"{100 * share:.3f} %" if share else "absent" for share in shares]
         table.add_row(name, *row, *(f"{values[label]:.3f}" for values in weights.values()))
@@ -64,6 +64,22 @@ def _classes(result: Result) -> str:
     table.add_row("void", *(f"{100 * _void_share(labels):.3f} %" for labels in void), *[""] * len(weights))
     below = "class weights of the training split, mean 1; the effective number is that of images (beta 0.999)"
     return f"{_text(table)}\n{below}" if weights else _text(table)
+
+
+def _rows(result: Result) -> list[tuple[int, str]]:
+    """Return a class and a name for each row: classes in a row that no split has share one."""
+    names = list(result.class_names or ())
+    pixels = [
+        sum(facts["labels"]["class_pixels"][label] for facts in result.facts.values()) for label in range(len(names))
+    ]
+    rows: list[tuple[int, str]] = []
+    for absent, group in groupby(range(len(names)), key=lambda label: not pixels[label]):
+        labels = list(group)
+        if absent and len(labels) > 2:
+            rows.append((labels[0], f"{names[labels[0]]} to {names[labels[-1]]}"))
+        else:
+            rows += [(label, names[label]) for label in labels]
+    return rows
 
 
 def _text(table: Table) -> str:
@@ -97,16 +113,18 @@ def _problem(problem: Problem) -> str:
 
 
 def _place(item: Item) -> str:
-    told = Path(item.files[0]).parent.as_posix() in item.text if item.files else True  # the sentence has them
-    named = [] if told else item.files[:4]
+    named = () if item.names_files else item.files[:4]
     return f"{', '.join(named)}: {item.text}" if named else item.text
 
 
 def _sum(result: Result) -> str:
     effort = result.effort
     grave = f"{_counted(result.count('error'), 'error')}, {_counted(result.count('warning'), 'warning')}"
+    found = f"{grave} in {_counted(result.files, 'file')}"
+    if not result.records:
+        return f"{found}; there was no sample to scan"
     cost = f"{effort.seconds:.1f} s, {100 * effort.busy:.0f} % of {_counted(effort.cores, 'core')} busy"
-    return f"{grave} in {_counted(result.files, 'file')}; scanned {_counted(len(result.records), 'sample')} in {cost}"
+    return f"{found}; scanned {_counted(len(result.records), 'sample')} in {cost}"
 
 
 def _counted(count: int, what: str) -> str:

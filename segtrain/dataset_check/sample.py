@@ -14,10 +14,9 @@ from segtrain.data.images import read_channels
 from segtrain.data.labels import LabelMap
 from segtrain.data.source import files_of, names_of
 from segtrain.dataset_check.file_faults import colors_of, describe, image_fault, mask_fault, orientation_of
-from segtrain.dataset_check.record import Fault, ImageFacts, MaskFacts, Record
+from segtrain.dataset_check.record import MOST_COLORS, Fault, ImageFacts, MaskFacts, Record
 from segtrain.errors import DataError
 
-MOST_COLORS = 65  # one more than a palette that is proposed
 EXACT = 2**24  # pixels whose count a float32 holds, which OpenCV counts with
 
 
@@ -84,7 +83,7 @@ def _read(
         elif files:
             kind, path = mask_fault(files, kind=reading.mask_kind)
             if kind == "rgb_mask":
-                record.colors = colors_of(path, most=MOST_COLORS)
+                record.colors = colors_of(path, most=MOST_COLORS + 1)  # one more, to tell that there are more
             name = name if kind == "polygons" else str(path)
         record.faults.append(Fault(kind, name, describe(kind, name) or text.removeprefix(f"{name}: ")))
     except Exception as error:

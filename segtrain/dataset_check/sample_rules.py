@@ -88,7 +88,7 @@ def _depths(images: Sequence[tuple[Record, ImageFacts]]) -> list[Problem]:
         for record, image in images
         if image.dtype != usual
     ]
-    return [Problem("depth", items, "convert them, or give dataset.value_range, which makes all of them 0 to 1")]
+    return [Problem("depth", items, "convert them to one depth")]
 
 
 def _orientations(images: Sequence[tuple[Record, ImageFacts]]) -> list[Problem]:

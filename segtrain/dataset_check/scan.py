@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
+from segtrain.data.datamodule import start_worker
 from segtrain.data.source import Source
 from segtrain.dataset_check.record import Record
 from segtrain.dataset_check.sample import Reading, scan_sample
 from segtrain.errors import UserError
+from segtrain.hardware import num_cores
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Effort:
 
     @property
     def busy(self) -> float:
-        """The share of the cores' time that was used."""
-        return self.cpu_seconds / max(self.seconds * self.cores, 1e-9)
+        """The share of the cores' time that was used, 1 at most: processor time comes in ticks."""
+        return min(self.cpu_seconds / max(self.seconds * self.cores, 1e-9), 1.0)
 
 
 class _Tasks(Dataset[Record]):
@@ -63,8 +63,10 @@ def scan(sources: Mapping[str, Source], *, reading: Reading, workers: int | None
     Raises:
         UserError: if a process is killed.
     """
-    tasks = _Tasks(sources, reading)
-    count = min(available_cores() if workers is None else workers, len(tasks))
+    tasks, cores = _Tasks(sources, reading), num_cores()
+    if not len(tasks):
+        return [], Effort(0.0, 0.0, cores)
+    count = min(cores if workers is None else workers, len(tasks))
     started, used = time.perf_counter(), _cpu_seconds()
     try:
         records = _collect(tasks, count)
@@ -75,7 +77,7 @@ def scan(sources: Mapping[str, Source], *, reading: Reading, workers: int | None
             f"workers: one of the {count} processes that read files was killed, as happens where memory is short; "
             "give fewer (workers=1), or workers=0 to see which file it is"
         ) from error
-    effort = Effort(time.perf_counter() - started, _cpu_seconds() - used, available_cores())
+    effort = Effort(time.perf_counter() - started, _cpu_seconds() - used, cores)
     place = {split: number for number, split in enumerate(sources)}
     return sorted(records, key=lambda record: (place[record.split], record.index)), effort
 
@@ -87,7 +89,7 @@ def _collect(tasks: _Tasks, workers: int) -> list[Record]:
         collate_fn=_as_it_is,
         num_workers=workers,
         in_order=False,  # one large image holds nobody up
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     records = []
     with _bar(len(tasks)) as advance:
@@ -110,11 +112,6 @@ def _bar(total: int) -> Iterator[Any]:
         yield lambda: progress.advance(task)
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cpu_seconds() -> float:
     """Return the processor time of this process and of its children that have ended."""
     return sum(os.times()[:4])
@@ -123,8 +120,3 @@ def _cpu_seconds() -> float:
 def _as_it_is(record: Any) -> Any:
     """Keep the loader from making tensors."""
     return record
-
-
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # one process a core is enough
-    torch.set_num_threads(1)

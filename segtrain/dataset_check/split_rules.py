@@ -1,13 +1,18 @@
 """What is wrong between samples and between splits: the same image twice, and classes that are not there."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
+from segtrain.config.suggest import listed
 from segtrain.dataset_check.problem import Item, Problem
 from segtrain.dataset_check.record import Record
 
 
 def split_problems(
-    records: Sequence[Record], *, class_names: Sequence[str] | None, labels_wrong: bool = False
+    records: Sequence[Record],
+    *,
+    class_names: Sequence[str] | None,
+    labels_wrong: bool = False,
+    told: Container[int] = (),
 ) -> list[Problem]:
     """Return the problems that several samples have together.
 
@@ -15,8 +20,9 @@ def split_problems(
         records: of all samples.
         class_names: C names; None where they are not known.
         labels_wrong: masks have labels that are no classes, so that a class which none has is not told again.
+        told: classes whose absence has been told.
     """
-    return [*_copies(records), *_absent(records, class_names or (), labels_wrong=labels_wrong)]
+    return [*_copies(records), *_absent(records, class_names or (), labels_wrong=labels_wrong, told=told)]
 
 
 def _copies(records: Sequence[Record]) -> list[Problem]:
@@ -47,15 +53,24 @@ def _advice(leaks: Sequence[Item]) -> str:
     return "leave each in one split, the one that is scored" if leaks else ""
 
 
-def _absent(records: Sequence[Record], class_names: Sequence[str], *, labels_wrong: bool) -> list[Problem]:
-    items = []
+def _absent(
+    records: Sequence[Record], class_names: Sequence[str], *, labels_wrong: bool, told: Container[int]
+) -> list[Problem]:
+    """Find the classes that a split lacks: a sentence a split, and one for those that all lack."""
     masks = [record for record in records if record.mask is not None]
     splits = list(dict.fromkeys(record.split for record in masks))
     held = {split: {label for r in masks if r.mask and r.split == split for label in r.mask.labels} for split in splits}
-    for label, name in enumerate(class_names):
-        without = [split for split in splits if label not in held[split]]
-        if splits and without == splits:
-            items += [] if labels_wrong else [Item(f"class {label} ({name}) is in no mask at all")]
-        else:
-            items += [Item(f"class {label} ({name}) is in no mask of {split}", (), split) for split in without]
+    classes = [label for label in range(len(class_names)) if label not in told]
+    nowhere = [label for label in classes if splits and not any(label in held[split] for split in splits)]
+    items = [] if labels_wrong else _lacking(nowhere, class_names, "no mask at all", None)
+    for split in splits:
+        lacking = [label for label in classes if label not in held[split] and label not in nowhere]
+        items += _lacking(lacking, class_names, f"no mask of {split}", split)
     return [Problem("absent_class", items)]
+
+
+def _lacking(labels: Sequence[int], class_names: Sequence[str], where: str, split: str | None) -> list[Item]:
+    which = listed([f"{label} ({class_names[label]})" for label in labels], 8)
+    if len(labels) < 2:
+        return [Item(f"class {which} is in {where}", (), split) for _ in labels]
+    return [Item(f"{len(labels)} classes are in {where}: {which}", (), split)]

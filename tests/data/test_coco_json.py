@@ -12,6 +12,7 @@ from PIL import Image
 from skimage.measure import grid_points_in_poly
 
 from segtrain.data.coco_json import CocoJson
+from segtrain.data.leniency import collecting
 from segtrain.data.polygons import area_of, fill_polygon
 from segtrain.errors import DataError
 
@@ -138,10 +139,33 @@ def test_a_file_that_is_missing_or_no_coco_json_is_named(tmp_path: Path) -> None
             CocoJson(root=str(tmp_path), split="train")
 
 
-@pytest.mark.parametrize("bad", [shape(4, [box(0, 0, 2, 2)]), shape(3, [box(0, 0, 2, 2)], image=77)])
-def test_an_annotation_of_no_category_or_image_is_refused(bad: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train\.json: is no COCO file of instances: (4|77) is missing"):
-        write(tmp_path, bad)
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (shape(4, [box(0, 0, 2, 2)]), r"annotation 1: category_id 4 is no category; "),
+        (shape(3, [box(0, 0, 2, 2)], image=77), r"annotation 1: image_id 77 is no image; "),
+        (
+            {"image_id": 77, "category_id": 4},
+            r"annotations\[1\]: has no segmentation, and image_id 77 is no image, and ",
+        ),
+    ],
+)
+def test_an_annotation_of_no_category_or_image_is_refused_with_its_number(
+    bad: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"train\.json: {sentence}"):
+        write(tmp_path, shape(3, [box(0, 0, 2, 2)]), bad)
+
+
+def test_where_problems_are_collected_each_wrong_annotation_is_one_and_the_others_are_drawn(tmp_path: Path) -> None:
+    good, area = shape(3, [box(0, 0, 10, 8)]), [box(0, 0, 2, 2)]
+    with collecting() as found:
+        source = write(tmp_path, shape(17, area, id=8), shape(3, area, image=999, id=9), good)
+    assert [(problem.kind, problem.text.split("train.json: ")[1].split(";")[0]) for problem in found] == [
+        ("wrong_annotation", "annotation 8: category_id 17 is no category"),
+        ("wrong_annotation", "annotation 9: image_id 999 is no image"),
+    ]
+    np.testing.assert_array_equal(source.mask(0), np.ones((8, 10)))
 
 
 def test_images_that_are_missing_are_named_with_the_key(tmp_path: Path) -> None:

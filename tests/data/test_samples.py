@@ -168,6 +168,14 @@ def test_an_image_of_a_users_data_set_of_another_type_is_refused(image: NDArray[
         samples(source=[(image, np.zeros((4, 6), np.uint8))])[0, 0]
 
 
+def test_images_of_two_depths_are_to_be_converted_and_no_range_is_proposed() -> None:
+    depths = [np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.float32)]
+    mixed = samples(source=[(image, np.zeros((4, 6), np.uint8)) for image in depths], augmented=False)
+    mixed.read(0)
+    with pytest.raises(DataError, match=r"of more than 8 bits, .* before it are 8-bit; convert them to one depth$"):
+        mixed.read(1)
+
+
 def test_a_mask_that_does_not_fit_its_image_is_named_with_it(tmp_path: Path) -> None:
     source = write_pair(tmp_path, np.zeros((4, 5), np.uint8))
     with pytest.raises(DataError, match=r"masks/street\.png: the mask is 5x4 .*images/street\.png is 6x4"):

@@ -42,9 +42,9 @@ def test_a_class_is_absent_from_a_split_or_from_all() -> None:
     records[1].mask = MaskFacts(4, 4, "m", {1: 16}, {1: 16})
     (problem,) = [p for p in split_problems(records, class_names=["x", "y", "z"]) if p.items]
     texts = [
-        "class 0 (x) is in no mask of val",
-        "class 1 (y) is in no mask of train",
         "class 2 (z) is in no mask at all",
+        "class 1 (y) is in no mask of train",
+        "class 0 (x) is in no mask of val",
     ]
     assert [item.text for item in problem.items] == texts
 

@@ -48,6 +48,14 @@ def test_a_file_of_several_pages_is_whole_and_not_read(tmp_path: Path) -> None:
     assert image_fault([tmp_path / "a.tif"], channels=3) == ("unreadable", tmp_path / "a.tif")
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, of the cut header
+@pytest.mark.parametrize("size", [4, 60, 4000])
+def test_a_truncated_tiff_is_not_whole_whatever_its_folder_is_called(size: int, tmp_path: Path) -> None:
+    path = save(tmp_path / "pages" / "a.tif", image(1))
+    path.write_bytes(path.read_bytes()[:size])
+    assert image_fault([path], channels=3) == ("truncated", path)
+
+
 def test_the_faulty_file_of_a_stack_is_named(tmp_path: Path) -> None:
     first = save(tmp_path / "a.png", image(1))
     second = save(tmp_path / "b.png", image(1, width=9))
@@ -64,7 +72,8 @@ def test_masks_of_another_kind_than_said_are_told_from_damaged_ones(tmp_path: Pa
     assert mask_fault([rgb], kind="ids") == ("rgb_mask", rgb)
     assert mask_fault([rgb], kind="colors") == ("unknown_color", rgb)
     assert mask_fault([grey], kind="colors") == ("grey_mask", grey)
-    assert mask_fault([grey, save(tmp_path / "x.png", mask(1, width=7))], kind="binary") == ("parts_differ", grey)
+    narrow = save(tmp_path / "x.png", mask(1, width=7))
+    assert mask_fault([grey, narrow], kind="binary") == ("parts_differ", narrow)
     (tmp_path / "a.json").write_text("{}")
     assert mask_fault([tmp_path / "a.json"], kind="labelme") == ("polygons", tmp_path / "a.json")
 

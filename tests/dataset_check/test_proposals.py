@@ -75,6 +75,28 @@ def test_the_proposed_overrides_make_the_data_set_clean(
     assert check(compose_config, root, *config, *problem.overrides).problems == []
 
 
+@pytest.mark.parametrize(
+    ("values", "overrides"),
+    [
+        ((-1, 0, 1), ["dataset.label_map={-1: null}"]),
+        ((-1, 1, 1), ["dataset.label_map={-1: null}"]),
+        ((-1, 1, 2), ["dataset.reduce_zero_label=true", "dataset.label_map={-1: null}"]),
+        ((-1, 0, 100), ["dataset.label_map={-1: null, 100: 1}"]),
+    ],
+)
+def test_negative_labels_are_proposed_as_void_and_never_as_a_class(
+    values: tuple[int, ...], overrides: list[str], compose_config: Compose, tmp_path: Path
+) -> None:
+    write_clean(tmp_path)
+    for number, path in enumerate(sorted(tmp_path.glob("*/masks/*.png"))):
+        path.unlink()
+        save(path.with_suffix(".npy"), np.array(values)[mask(number) % 3])
+    problem = check(compose_config, tmp_path, *TWO).problems[0]
+    assert (problem.kind, problem.overrides) == ("label_range", overrides)
+    mended = check(compose_config, tmp_path, *TWO, *overrides).problems
+    assert [found.kind for found in mended] == (["absent_class"] if 0 not in values and 2 not in values else [])
+
+
 def test_the_channels_that_all_images_have_are_proposed(compose_config: Compose, tmp_path: Path) -> None:
     for number, path in enumerate(sorted(write_clean(tmp_path).glob("*/images/*.png"))):
         path.unlink()
@@ -160,9 +182,9 @@ def test_numbers_of_objects_are_no_classes_to_find(compose_config: Compose, tmp_
     root = rewrite(tmp_path, lambda ids: (np.arange(ids.size).reshape(ids.shape) // 4).astype(np.uint16))
     result = check(compose_config, root, "dataset.crop_size=32")
     assert kinds(result) == ["configuration"]
-    assert (
-        "labels up to 479, which are no classes; is dataset.mask right (instances)" in result.problems[0].items[0].text
-    )
+    (item,) = result.problems[0].items
+    assert f"labels up to 479 (in {item.files[0]}), and more than 256 are no classes; is dataset.mask" in item.text
+    assert item.text.endswith("that mask has 479 (4 pixels)")
 
 
 def test_a_configuration_that_does_not_fit_the_found_classes_is_an_error(

@@ -36,11 +36,12 @@ def test_there_is_no_false_alarm(
     assert samples in (len(result.records), None)
 
 
-def test_hrf_without_shares_has_no_validation_image_and_nothing_else_is_wrong(
+def test_hrf_without_shares_has_an_image_in_every_split_and_nothing_is_wrong(
     real_data: Path, compose_config: Compose
 ) -> None:
     result = check(compose_config, real_data / "hrf", "dataset.mask=binary")
     assert result.problems == []
+    assert [facts["samples"] for facts in result.facts.values()] == [7, 1, 1]
 
 
 def test_camvids_numbers_are_numpys_and_the_cores_are_busy(real_data: Path, tmp_path: Path) -> None:
