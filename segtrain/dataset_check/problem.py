@@ -13,7 +13,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "listing": ("error", "a split cannot be listed"),
     "no_test_split": ("warning", "there is no test split; train with test=false"),
     "wrong_row": ("error", "rows of the table that cannot be used"),
-    "wrong_annotation": ("error", "annotations of no image or no category"),
+    "wrong_annotation": ("error", "annotations without a known image, a known category or an area"),
     "missing_file": ("error", "files that are not there"),
     "missing_mask": ("error", "images without a mask"),
     "missing_image": ("error", "images that lack a file of their stack"),
