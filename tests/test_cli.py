@@ -90,7 +90,10 @@ def test_the_config_can_be_printed(segtrain: Run) -> None:
         (["train", "dataset.root=1"], "dataset.root: no such key"),
         (["train", "name=[1"], "name=[1: cannot be read as key=value"),
         (["train", "dataset=camvid"], "dataset.root: missing; give dataset.root=..."),
-        (["train", "optimizer=null"], "optimizer=null: a choice is needed here (available: adamw, sgd)"),
+        (
+            ["train", "optimizer=null"],
+            "optimizer=null: a choice is needed here (available: adam, adamw, lion, muon, nadam, sgd)",
+        ),
         (["train", "model/encodr=resnet18"], "model/encodr: no such group. Did you mean model/encoder?"),
         (["train", "--config-dir", "no where"], "--config-dir: no where is not a folder"),
         (["train", "--config-dir", "nowhere"], "--config-dir: nowhere is not a folder"),
@@ -177,6 +180,8 @@ def test_an_existing_folder_with_a_comma_is_a_path(tmp_path: Path, compose_confi
         (["resume=a", "--config-name=resume", "b=1"], ["--config-name=resume", "resume=a", "b=1"]),
         (["a=1", "--config-dir", "my", "b=-2", "-m"], ["--config-dir", "my", "-m", "a=1", "b=-2"]),
         (["a=1", "-cn"], ["-cn", "a=1"]),
+        (["a=1", "--cfg", "job", "--resolve", "b=2"], ["--cfg", "job", "--resolve", "a=1", "b=2"]),
+        (["-m", "~a", "+b=1", "-cd=x", "c=1"], ["-m", "-cd=x", "~a", "+b=1", "c=1"]),
         ([], []),
     ],
 )

@@ -37,6 +37,7 @@ def write_folder(root: Path, *, kind: str) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "channels"), [("five channels", 5), ("16 bits", 1)])
 def test_other_images_train_with_a_pretrained_encoder_and_are_predicted(
     kind: str, channels: int, segtrain: Run, tmp_path: Path

@@ -38,19 +38,24 @@ def other_options(bands: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(argument for argument in bands if not argument.startswith("model.encoder."))
 
 
+QUICK = ("model=unet", "model/encoder=resnet18")  # two of these take half a minute, all of them two
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("model/encoder=resnet18", "norm=group"),
-        (*LITE, "norm=frozen", "frozen_stages=2", "param_groups.encoder_lr_factor=0.1"),
-        ("model=fcn8s", *MOBILE, "model.aux={stage4: 0.4}"),
-        ("model=segnet_basic", "model.encoder.base_channels=8"),
-        ("model=deeplabv3", *LITE),
-        ("model=unet", "model/encoder=timm", "model.encoder.name=lcnet_050", "model.aux={decoder3: 0.4}"),
-        ("model=torchvision", "model.name=lraspp_mobilenet_v3_large"),
-        ("model=smp", "model.arch=Segformer", "model.encoder_name=mit_b0"),
+        pytest.param(overrides, id=",".join(overrides[:2]), marks=[] if overrides[0] in QUICK else [pytest.mark.slow])
+        for overrides in (
+            ("model/encoder=resnet18", "norm=group"),
+            (*LITE, "norm=frozen", "frozen_stages=2", "param_groups.encoder_lr_factor=0.1"),
+            ("model=fcn8s", *MOBILE, "model.aux={stage4: 0.4}"),
+            ("model=segnet_basic", "model.encoder.base_channels=8"),
+            ("model=deeplabv3", *LITE),
+            ("model=unet", "model/encoder=timm", "model.encoder.name=lcnet_050", "model.aux={decoder3: 0.4}"),
+            ("model=torchvision", "model.name=lraspp_mobilenet_v3_large"),
+            ("model=smp", "model.arch=Segformer", "model.encoder_name=mit_b0"),
+        )
     ],
-    ids=lambda overrides: ",".join(overrides[:2]),
 )
 def test_a_run_trains_saves_and_is_scored_again(
     overrides: tuple[str, ...], segtrain: Run, bands: tuple[str, ...], tmp_path: Path

@@ -46,6 +46,7 @@ def test_a_model_that_the_encoder_does_not_fit_says_why_in_its_row() -> None:
     assert "14," in table
 
 
+@pytest.mark.slow
 def test_encoders_are_listed_with_strides(segtrain: Run) -> None:
     done = segtrain("models", "--encoders", "--size", "64")
     assert done.returncode == 0, done.stderr

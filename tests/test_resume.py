@@ -62,7 +62,7 @@ def assert_same_end(run: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stop", "every"),
-    [(4, "null"), (8, "null"), (6, "2"), (7, "1")],
+    [(4, "null"), pytest.param(8, "null", marks=pytest.mark.slow), (6, "2"), (7, "1")],
     ids=["end of epoch 1", "end of epoch 2", "mid-epoch", "last batch but one"],
 )
 def test_a_stopped_run_ends_as_one_never_stopped(
@@ -117,7 +117,7 @@ class Signal(pl.Callback):
 
 @pytest.mark.parametrize(
     ("step", "place", "saved"),
-    [(5, "batch", 6), (7, "batch", 4), (8, "validation", 4)],
+    [(5, "batch", 6), pytest.param(7, "batch", 4, marks=pytest.mark.slow), (8, "validation", 4)],
     ids=["mid-epoch", "last batch of an epoch", "validation"],
 )
 def test_a_run_that_got_sigterm_has_saved_and_goes_on_as_if_never_stopped(

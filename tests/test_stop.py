@@ -75,6 +75,7 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     assert (ended.value.code, ended.value.name, saved) == (STOPPED, "SIGTERM", [2])
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bands: tuple[str, ...], segtrain: Any
 ) -> None:

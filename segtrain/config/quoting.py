@@ -36,20 +36,21 @@ def unquote(value: str) -> str:
     return value.strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
 
 
-VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with all flags before the overrides.
+    """Return the arguments with all flags, and their values, before the overrides.
 
     Lightning starts further processes with overrides of its own behind these, and Hydra's parser refuses overrides
     on both sides of a flag.
     """
     flags: list[str] = []
     overrides: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        (flags if argument.startswith("-") else overrides).append(argument)
-        if argument in VALUED:
-            flags += [value for value in [next(rest, None)] if value is not None]
+    flag = ""
+    for argument in arguments:
+        is_value = flag in VALUED or (flag != "" and "=" not in argument and argument[0] not in "-+~")
+        is_flag = not is_value and argument.startswith("-")
+        (flags if is_flag or is_value else overrides).append(argument)
+        flag = argument if is_flag else ""
     return flags + overrides
