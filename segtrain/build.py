@@ -23,6 +23,7 @@ from segtrain.adapt import adapt, normalize_for
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
+from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
@@ -278,7 +279,8 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         every_minutes=policy["every_minutes"],
         keep=policy["keep"],
     )
-    return [*own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
+    return [watch, *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:

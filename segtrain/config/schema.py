@@ -41,6 +41,13 @@ class CacheKind(Enum):
     disk = "disk"
 
 
+class NonFinitePolicy(Enum):
+    """What becomes of a step whose gradients are not finite."""
+
+    stop = "stop"
+    skip = "skip"
+
+
 class Mode(Enum):
     """Which direction of the monitored score is better."""
 
@@ -150,6 +157,7 @@ class TrainConfig(ModelConfig):
     """Root of configs/train.yaml; the comments there say what each key does."""
 
     checkpoint: CheckpointPolicy
+    nonfinite: NonFinitePolicy
     init_from: str | None
     resume: str | None
 

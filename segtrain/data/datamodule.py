@@ -6,7 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -172,13 +172,15 @@ class SegmentationData(pl.LightningDataModule):
         return weightings(counts.sum(axis=0), (labelled * present).sum(axis=0), present.sum(axis=0))[kind].tolist()
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        sampler = self._epoch_sampler()
+        return self._loader(self._cached("train"), sampler, sampler.batch_size, training=True)
+
+    def _epoch_sampler(self) -> EpochSampler:
         rank, world_size = self._rank()
         self.batches_per_epoch(world_size)
-        samples = self._cached("train")
-        batch_size = self.batch_size // world_size
-        sampler = EpochSampler(
-            len(samples),
-            batch_size=batch_size,
+        return EpochSampler(
+            len(self.samples("train")),
+            batch_size=self.batch_size // world_size,
             seed=self.seed,
             repeats=self.repeats(),
             rank=rank,
@@ -186,7 +188,17 @@ class SegmentationData(pl.LightningDataModule):
             start=self.start,
             same_epoch=self.repeat_epoch,
         )
-        return self._loader(samples, sampler, batch_size, training=True)
+
+    def keys_of(self, epoch: int, batch: int) -> list[Key]:
+        """Return what the samples of one of this rank's training batches depend on."""
+        sampler = self._epoch_sampler()
+        size = sampler.batch_size
+        return sampler.keys(epoch)[batch * size : (batch + 1) * size]
+
+    def batch_of(self, keys: Sequence[Key]) -> dict[str, Any]:
+        """Return the batch of these samples, as training gets it."""
+        samples = self.samples("train")
+        return collate([samples[key] for key in keys], mix=self.mix)
 
     def training_batches(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of one epoch after the other, without end."""

@@ -58,12 +58,15 @@ class EpochSampler(Sampler[Key]):
         return length // (self.batch_size * self.world_size) * self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        epoch = self.epoch
+        skip = self.start_batch * self.batch_size if self.epoch == self.start_epoch and not self.same_epoch else 0
+        yield from self.keys(self.epoch)[skip:]
+
+    def keys(self, epoch: int) -> list[Key]:
+        """Return all of an epoch on this rank, whatever a resumed run has behind it."""
+        epoch = 0 if self.same_epoch else epoch
         order = epoch_order(self.num_samples, seed=self.seed, epoch=epoch, repeats=self.repeats)
         mine = order[self.rank :: self.world_size][: len(self)]
-        skip = self.start_batch * self.batch_size if epoch == self.start_epoch and not self.same_epoch else 0
-        for sample, repeat in mine[skip:].tolist():
-            yield Key(epoch, sample, repeat)
+        return [Key(epoch, sample, repeat) for sample, repeat in mine.tolist()]
 
 
 def epoch_length(num_samples: int, repeats: NDArray[np.float64] | None) -> int:
