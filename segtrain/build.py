@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segtrain.adapt import adapt, normalize_for
+from segtrain.callbacks.bad_samples import BadSamples
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
@@ -92,6 +93,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         batch_size=loader["batch_size"],
         eval_batch_size=loader["eval_batch_size"],
         num_workers=loader["num_workers"],
+        skip_bad=loader["bad_samples"] == "skip",
         seed=cfg["seed"],
         start=start,
         repeat_epoch=bool(cfg["trainer"].get("overfit_batches")),
@@ -280,7 +282,7 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         keep=policy["keep"],
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
-    return [watch, *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    return [watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:

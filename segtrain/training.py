@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 
 from segtrain import tensorboard
 from segtrain.adapt import crop_size
@@ -122,12 +123,30 @@ def fit(
             ckpt_path=None if checkpoint is None else str(checkpoint),
             weights_only=True,
         )
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(_out_of_memory(trainer, data)) from error
     except (KeyboardInterrupt, SystemExit) as error:
         reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
         if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
             log.info(f"{reason} after step {trainer.global_step}; go on with: segtrain train resume={run}")
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")
+
+
+def _out_of_memory(trainer: pl.Trainer, data: SegmentationData) -> str:
+    """Return what was too much, and what to change."""
+    device = trainer.strategy.root_device
+    peak = ""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        peak = f" ({torch.cuda.max_memory_allocated(device) / 2**30:.1f} of {memory / 2**30:.1f} GiB at the peak)"
+    return (
+        f"out of memory on {device.type}{peak}, with {data.batch_size // trainer.world_size} images a device; give a "
+        "smaller loader.batch_size (++trainer.accumulate_grad_batches=2 makes up for it), augmentation.crop_size or "
+        "encoder, or trainer.precision=bf16-mixed"
+    )
 
 
 def finish(

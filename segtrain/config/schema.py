@@ -41,8 +41,8 @@ class CacheKind(Enum):
     disk = "disk"
 
 
-class NonFinitePolicy(Enum):
-    """What becomes of a step whose gradients are not finite."""
+class OnFault(Enum):
+    """What becomes of a step whose gradients are not finite, or of a sample that cannot be read."""
 
     stop = "stop"
     skip = "skip"
@@ -71,6 +71,7 @@ class Loader:
     eval_batch_size: int
     num_workers: int | None
     cache: CacheKind
+    bad_samples: OnFault
 
 
 @dataclass
@@ -157,7 +158,7 @@ class TrainConfig(ModelConfig):
     """Root of configs/train.yaml; the comments there say what each key does."""
 
     checkpoint: CheckpointPolicy
-    nonfinite: NonFinitePolicy
+    nonfinite: OnFault
     init_from: str | None
     resume: str | None
 

@@ -51,6 +51,7 @@ class SegmentationData(pl.LightningDataModule):
         batch_size: of one optimizer step over all devices.
         eval_batch_size: per device.
         num_workers: per device; None chooses by the machine.
+        skip_bad: training samples that cannot be read are replaced by others, and named in the batch.
         seed: of order and augmentation.
         start: (epoch, batch) at which a resumed run goes on.
         repeat_epoch: every epoch has the batches and crops of the first, to over-fit them.
@@ -72,6 +73,7 @@ class SegmentationData(pl.LightningDataModule):
         batch_size: int,
         eval_batch_size: int,
         num_workers: int | None,
+        skip_bad: bool = False,
         seed: int,
         start: tuple[int, int] = (0, 0),
         repeat_epoch: bool = False,
@@ -90,6 +92,7 @@ class SegmentationData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
+        self.skip_bad = skip_bad
         self.seed = seed
         self.start = start
         self.repeat_epoch = repeat_epoch
@@ -116,6 +119,7 @@ class SegmentationData(pl.LightningDataModule):
                 num_classes=self.num_classes,
                 ignore_index=self.ignore_index,
                 labels=self.labels,
+                skip_bad=self.skip_bad and split == "train",
             )
         return self._samples[split]
 

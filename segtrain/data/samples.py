@@ -18,7 +18,9 @@ from segtrain.data.pairs import Sample
 from segtrain.data.sample_check import check_sample
 from segtrain.data.source import Source, mask_of, names_of, weights_of
 from segtrain.data.threads import each_sample
-from segtrain.errors import DataError
+from segtrain.errors import DataError, message_of
+
+REPLACEMENTS = 16  # samples that are tried in the place of one that cannot be read
 
 
 class Key(NamedTuple):
@@ -40,6 +42,7 @@ class Samples(Dataset[dict[str, Any]]):
         ignore_index: or this.
         labels: from the mask's values to these labels; None where they are the same.
         cache: of what `read` returns, or None.
+        skip_bad: a sample that cannot be read is replaced by the next one that can, and named in the batch.
     """
 
     def __init__(
@@ -52,10 +55,12 @@ class Samples(Dataset[dict[str, Any]]):
         ignore_index: int,
         labels: LabelMap | None = None,
         cache: Cache | None = None,
+        skip_bad: bool = False,
     ) -> None:
         self.source = source
         self.labels = labels
         self.cache = cache
+        self.skip_bad = skip_bad
         self.dtype: np.dtype[Any] | None = None  # of the first image that was read; all must have it
         self.augmentation = augmentation
         self.seed = seed
@@ -74,10 +79,22 @@ class Samples(Dataset[dict[str, Any]]):
         """
         key = Key(*key)
         seed, mix_seed = sample_seeds(self.seed, key)
-        image, mask = self.read(key.sample) if self.cache is None else self.cache[key.sample]
+        index, (image, mask), bad = self._read_or_replace(key.sample)
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=seed)
-        return {"image": image, "mask": mask, "index": key.sample, "seed": mix_seed}
+        return {"image": image, "mask": mask, "index": index, "seed": mix_seed, "bad": bad}
+
+    def _read_or_replace(self, index: int) -> tuple[int, Sample, list[str]]:
+        """Return a sample's index and what it holds; with `skip_bad` the first good one from there, and why."""
+        bad: list[str] = []
+        while True:
+            try:
+                return index, self.read(index) if self.cache is None else self.cache[index], bad
+            except DataError as error:
+                bad.append(message_of(error))
+                if not self.skip_bad or len(bad) > REPLACEMENTS:
+                    raise
+                index = (index + 1) % len(self)
 
     def read(self, index: int) -> Sample:
         """Return a sample as it is, with class ids, checked.
@@ -172,7 +189,9 @@ def collate(samples: Sequence[dict[str, Any]], *, mix: Mix | None = None) -> dic
     several, truth = np.stack(images), np.stack(masks)
     if mix is not None:
         several, truth = mix(several, truth, seeds=[sample["seed"] for sample in samples])
-    return {"image": _channels_first(several), "mask": torch.from_numpy(truth), "index": index}
+    batch = {"image": _channels_first(several), "mask": torch.from_numpy(truth), "index": index}
+    bad = [sentence for sample in samples for sentence in sample.get("bad", ())]
+    return {**batch, "bad": bad} if bad else batch
 
 
 def unbatch(batches: Iterable[dict[str, Any]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:

@@ -287,3 +287,32 @@ def test_unbatching_gives_the_samples_back(sizes: Any) -> None:
     for index, (image, mask) in enumerate(found):
         np.testing.assert_array_equal(image, data.read(index)[0])
         np.testing.assert_array_equal(mask, data.read(index)[1])
+
+
+class Holes:
+    """Samples whose image is their index, some of them unreadable."""
+
+    def __init__(self, *bad: int) -> None:
+        self.bad = bad
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        if index in self.bad:
+            raise DataError(f"image {index} is bad")
+        return np.full((2, 2, 3), index, np.uint8), np.zeros((2, 2), np.uint8)
+
+
+def test_a_sample_that_cannot_be_read_is_replaced_by_the_next_and_named() -> None:
+    samples = Samples(Holes(3, 4, 19), augmentation=None, seed=0, num_classes=2, ignore_index=255, skip_bad=True)
+    assert (samples[0, 3]["index"], samples[0, 3]["bad"]) == (5, ["image 3 is bad", "image 4 is bad"])
+    assert (samples[0, 19]["index"], samples[0, 5]["bad"]) == (0, [])
+    assert collate([samples[0, 3], samples[0, 1]])["bad"] == ["image 3 is bad", "image 4 is bad"]
+    assert "bad" not in collate([samples[0, 1], samples[0, 2]])
+
+
+def test_too_many_samples_that_cannot_be_read_are_an_error() -> None:
+    samples = Samples(Holes(*range(20)), augmentation=None, seed=0, num_classes=2, ignore_index=255, skip_bad=True)
+    with pytest.raises(DataError, match="is bad"):
+        samples[0, 0]
