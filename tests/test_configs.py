@@ -34,7 +34,7 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 104
+    assert len(options()) == len({*options()}) == 109
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "augmentation/mix", "callbacks", "dataset", "debug", "experiment", "hydra", "logger"),
@@ -86,6 +86,7 @@ def test_every_model_builds_and_predicts(
     composed = compose_config(*overrides_for(group, option, tmp_path))
     cfg = check_keys(composed, TrainConfig)
     data = build.build_data(cfg)
+    cfg = build.weigh_classes(composed, cfg, data, TrainConfig)
     steps = schedule_length(cfg["trainer"], data.batches_per_epoch(1))
     module = build.build_module(cfg, plain=plain_config(composed), total_steps=steps)
     optimizer = module.configure_optimizers()["optimizer"]
