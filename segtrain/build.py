@@ -30,8 +30,8 @@ from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.class_weights import resolve_class_weights
 from segtrain.config.check import check_keys, report
+from segtrain.config.facts import part_problems
 from segtrain.config.optimization import is_plateau
-from segtrain.config.problems import part_problems
 from segtrain.config.targets import locate
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.caching import choose_cache

@@ -1,10 +1,10 @@
 """Second layer of the check: all problems of a resolved config, found before any object is built."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from segtrain.class_weights import weighting_problems
 from segtrain.config.check import report
+from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
@@ -47,7 +47,7 @@ def find_problems(
         + _unread_keys(cfg, plain or {})
         + class_problems(cfg["dataset"])
         + part_problems(cfg["dataset"])
-        + _crop_problems(cfg)
+        + crop_problems(cfg)
         + _channel_problems(cfg)
         + _value_problems(cfg)
         + _frozen_problems(cfg)
@@ -64,7 +64,7 @@ def dataset_problems(cfg: dict[str, Any], *, plain: dict[str, Any]) -> list[str]
         _without_target({"dataset.source": (dataset or {}).get("source")})
         + target_problems({"dataset": dataset})
         + _unread_keys({"dataset": dataset}, plain)
-        + (_fact_problems(dataset, needed=("ignore_index", "in_channels")) if found_later else class_problems(dataset))
+        + (fact_problems(dataset, needed=("ignore_index", "in_channels")) if found_later else class_problems(dataset))
         + part_problems(dataset)
     )
 
@@ -106,80 +106,6 @@ def _unread_keys(cfg: dict[str, Any], plain: dict[str, Any]) -> list[str]:
             if key not in known and f"{group}.{key}}}" not in text and f"{group}.{key}," not in text:
                 hint = did_you_mean(str(key), known, prefix=f"{group}.")
                 problems.append(f"{group}.{key}: nothing reads this key.{hint} (known: {', '.join(known)})")
-    return problems
-
-
-FACTS = {"num_classes": int, "ignore_index": int, "class_names": list, "in_channels": int, "source": dict}
-
-
-def _fact_problems(dataset: dict[str, Any], *, needed: Sequence[str] = tuple(FACTS)) -> list[str]:
-    """Return the facts that a data set does not say, or says as something else than they are."""
-    problems = [f"dataset.{fact}: missing; a data set's YAML says it" for fact in needed if dataset.get(fact) is None]
-    types = {fact: type_ for fact, type_ in FACTS.items() if fact != "source"}
-    problems += [
-        f"dataset.{fact}: {dataset[fact]!r} is not {type_.__name__}"
-        for fact, type_ in types.items()
-        if dataset.get(fact) is not None and (not isinstance(dataset[fact], type_) or dataset[fact] is True)
-    ]
-    return problems
-
-
-def class_problems(dataset: dict[str, Any]) -> list[str]:
-    """Return what does not fit between the facts of a data set: its classes, names, colours, void and channels."""
-    if problems := _fact_problems(dataset):
-        return problems
-    if dataset["num_classes"] < 2:
-        return [f"dataset.num_classes: {dataset['num_classes']}; a background is a class too, give 2 or more"]
-    count, names, ignored = dataset["num_classes"], dataset["class_names"], dataset["ignore_index"]
-    if len(names) != count:
-        problems.append(f"dataset.class_names: {len(names)} names for dataset.num_classes={count}; give one a class")
-    if len(set(names)) != len(names):
-        problems.append(f"dataset.class_names: {names} has a name twice; metrics are logged by name")
-    if 0 <= ignored < count:
-        problems.append(
-            f"dataset.ignore_index: {ignored} is one of the classes 0 to {count - 1}; give a value outside, such as 255"
-        )
-    palette = dataset.get("palette")
-    if palette is not None and len(palette) != count:
-        problems.append(f"dataset.palette: {len(palette)} colours for dataset.num_classes={count}; give one a class")
-    own = str(dataset["source"].get("_target_", "")).startswith("segtrain.data.")
-    if dataset["in_channels"] != 3 and own and "image" not in dataset["source"]:
-        problems.append(f"dataset.in_channels: {dataset['in_channels']}, but this data set gives RGB images; give 3")
-    if dataset["in_channels"] < 1:
-        problems.append(f"dataset.in_channels: {dataset['in_channels']} channels; give 1 or more")
-    mapped = {label for label in (dataset.get("label_map") or {}).values() if label is not None}
-    if outside := sorted(label for label in mapped if not 0 <= label < count and label != ignored):
-        problems.append(f"dataset.label_map: gives the classes {outside}, and there are 0 to {count - 1}")
-    return problems
-
-
-def _crop_problems(cfg: dict[str, Any]) -> list[str]:
-    """Refuse crops that no encoder can take; one that two keys give is reported once."""
-    sizes = {f"{group}.crop_size": (cfg[group] or {}).get("crop_size") for group in ("dataset", "augmentation")}
-    if sizes["augmentation.crop_size"] == sizes["dataset.crop_size"]:
-        del sizes["augmentation.crop_size"]
-    problems = []
-    for key, crop in sizes.items():
-        if crop is not None and (not isinstance(crop, int) or crop is True):
-            problems.append(f"{key}: {crop!r} is not int")
-        elif crop is not None and crop < 32:
-            problems.append(f"{key}: {crop} is smaller than 32 pixels, the coarsest stride of the encoders")
-    return problems
-
-
-def part_problems(dataset: dict[str, Any]) -> list[str]:
-    """Refuse shares and folds that there cannot be."""
-    fraction, folds, fold = (dataset.get(key) for key in ("fraction", "folds", "fold"))
-    problems = []
-    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
-        problems.append(f"dataset.fraction: {fraction!r} is not above 0 to 1, a share of the training images")
-    if folds is None:
-        if fold != 0:
-            problems.append(f"dataset.fold: {fold!r} of what? Give dataset.folds, such as dataset.folds=5")
-    elif not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
-        problems.append(f"dataset.folds: {folds!r} is not a number of 2 or more; null is no cross-validation")
-    elif not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < folds:
-        problems.append(f"dataset.fold: {fold!r} is not one of the folds 0 to {folds - 1}")
     return problems
 
 

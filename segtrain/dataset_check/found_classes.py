@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from segtrain.config.problems import class_problems
+from segtrain.config.facts import class_problems
 from segtrain.config.suggest import listed
 from segtrain.data.classes import MOST, numbered, numbered_classes, stated_classes
 from segtrain.data.source import Source
