@@ -12,6 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -300,6 +301,11 @@ def _precision(trainer: Config) -> str:
     return choose_precision(trainer.get("accelerator", "auto")) if precision == "auto" else precision
 
 
+def _starts_by_slurm() -> bool:
+    """Say whether Lightning would take its ranks from SLURM: not in a shell inside a job, nor under torchrun there."""
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+
+
 EVALUATION_ARGUMENTS = ("_target_", "accelerator", "devices", "strategy", "num_nodes", "precision")
 
 
@@ -331,7 +337,7 @@ def build_trainer(
         plugins=[
             AtomicCheckpointIO(folder / "checkpoints"),
             *([SyncNorms()] if node.get("sync_batchnorm") else []),
-            *([SLURMEnvironment(auto_requeue=False)] if in_slurm() else []),  # `StopOnSignal` does it
+            *([SLURMEnvironment(auto_requeue=False)] if _starts_by_slurm() else []),  # `StopOnSignal` does it
         ],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from segtrain import build
 from segtrain.callbacks.checkpoints import KeepLast
 from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped, requeue_job
 
@@ -91,3 +92,22 @@ def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
     shutil.rmtree(run / "checkpoints")  # taken away before it could save
     anew = segtrain("train", *bands, "trainer.max_epochs=1", "test=false", **JOB, SLURM_RESTART_COUNT="2")
     assert anew.returncode == 0, anew.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (JOB, True),
+        ({**JOB, "SLURM_JOB_NAME": "bash"}, False),  # `srun --pty bash`
+        ({**JOB, "TORCHELASTIC_RUN_ID": "x", "RANK": "0"}, False),  # `srun torchrun`
+        ({}, False),
+    ],
+)
+def test_ranks_come_from_slurm_only_where_it_starts_them(
+    environment: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert build._starts_by_slurm() is expected

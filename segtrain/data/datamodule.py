@@ -161,7 +161,8 @@ class SegmentationData(pl.LightningDataModule):
     def repeats(self) -> NDArray[np.float64] | None:
         """Return how often each training image comes in an epoch; masks are read once, if the sampling needs them."""
         if not self._repeats:
-            self._repeats.append(self.sampling.repeats(self._cached("train")))
+            samples = self._cached("train") if self.sampling.reads_masks else self.samples("train")
+            self._repeats.append(self.sampling.repeats(samples))
         return self._repeats[0]
 
     def class_weights(self, kind: str) -> list[float]:
@@ -230,7 +231,7 @@ class SegmentationData(pl.LightningDataModule):
                 f"needs one at least: give {len(samples)} devices, or a larger split"
             )
         plain = copy.copy(samples)
-        plain.augmentation = None
+        plain.augmentation, plain.skip_bad = None, False  # a score is of all images
         sampler = EvalSampler(len(samples), rank=rank, world_size=world_size)
         return self._loader(plain, sampler, self.eval_batch_size, training=False)
 

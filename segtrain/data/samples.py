@@ -61,6 +61,7 @@ class Samples(Dataset[dict[str, Any]]):
         self.labels = labels
         self.cache = cache
         self.skip_bad = skip_bad
+        self._counts: NDArray[np.int64] | None = None
         self.dtype: np.dtype[Any] | None = None  # of the first image that was read; all must have it
         self.augmentation = augmentation
         self.seed = seed
@@ -141,18 +142,21 @@ class Samples(Dataset[dict[str, Any]]):
         return self.label_counts() > 0
 
     def label_counts(self) -> NDArray[np.int64]:
-        """Return (N, num_classes): how many pixels of each class the mask of each sample has; reads all masks.
+        """Return (N, num_classes): how many pixels of each class the mask of each sample has; reads all masks, once.
 
         Raises:
             DataError: if a mask cannot be read.
         """
+        if self._counts is not None:
+            return self._counts
 
         def count(index: int) -> NDArray[np.int64]:
             mask = self.cache.mask(index) if self.cache is not None else self._mask(index)
             valid = mask[(mask != self.ignore_index) & (mask >= 0) & (mask < self.num_classes)]
             return np.bincount(valid, minlength=self.num_classes)
 
-        return np.array(list(each_sample(self.source, count)))
+        self._counts = np.array(list(each_sample(self.source, count)))
+        return self._counts
 
     def _mask(self, index: int) -> Mask:
         mask = mask_of(self.source, index)

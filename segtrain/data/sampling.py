@@ -12,6 +12,8 @@ from segtrain.errors import UserError
 class Sampling:
     """What every sampling is: it says how often each sample comes in an epoch, on average."""
 
+    reads_masks = False
+
     def repeats(self, samples: Samples) -> NDArray[np.float64] | None:
         """Return (N,) numbers of 0 or more, whose sum is the length of an epoch; None for each sample once."""
         return None
@@ -56,6 +58,8 @@ class ByWeight(Sampling):
 class BalancedByClass(Sampling):
     """Draw a class, each as likely as the others, then one of the images that have it; as long as the data set."""
 
+    reads_masks = True
+
     def repeats(self, samples: Samples) -> NDArray[np.float64]:
         """Return N times the chance of each image; images without any class are left out.
 
@@ -82,6 +86,8 @@ class RepeatFactor(Sampling):
     Raises:
         ValueError: if the threshold is none.
     """
+
+    reads_masks = True
 
     def __init__(self, threshold: float = 0.1) -> None:
         if not 0 < threshold <= 1:

@@ -226,3 +226,17 @@ def test_class_weights_are_those_of_the_training_masks_by_hand() -> None:
     expected = np.array([1 / zero, 1 / one])
     np.testing.assert_allclose(module.class_weights("median_frequency"), expected / expected.mean())
     assert module.class_weights("effective_number")[0] < 1 < module.class_weights("effective_number")[1]
+
+
+def test_a_score_is_of_all_images_also_where_training_passes_bad_ones_over() -> None:
+    class Bad(Squares):
+        def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            if index == 2:
+                raise DataError("image 2 is bad")
+            return super().__getitem__(index)
+
+    module = data(skip_bad=True, test_split="train")
+    module.source = Bad
+    assert {index for batch in module.train_dataloader() for index in batch["index"].tolist()}.isdisjoint({2})
+    with pytest.raises(DataError, match="image 2 is bad"):
+        list(module.test_dataloader())

@@ -148,6 +148,17 @@ def test_a_threshold_that_is_no_share_is_refused(threshold: float) -> None:
         RepeatFactor(threshold=threshold)
 
 
+def test_masks_are_read_once_for_sampling_and_class_weights_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, read = samples((0,), (1,), (0, 2)), []
+    mask = data._mask
+    monkeypatch.setattr(data, "_mask", lambda index: read.append(index) or mask(index))
+    for sampling in (BalancedByClass(), RepeatFactor(0.5)):
+        assert sampling.reads_masks
+        sampling.repeats(data)
+    data.label_counts()
+    assert sorted(read) == [0, 1, 2]
+
+
 def test_masks_of_nothing_but_void_cannot_be_balanced() -> None:
     with pytest.raises(UserError, match=r"sampling: the training masks have no class but void"):
         BalancedByClass().repeats(samples((), ()))
