@@ -63,10 +63,7 @@ def bare_loop(cfg: dict[str, Any], plain: dict[str, Any], steps: int) -> float:
     module.to(device).train()
     configured = module.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    precision = cfg["trainer"]["precision"]
-    mixed = (
-        build.choose_precision(cfg["trainer"]["accelerator"]) if precision == "auto" else precision
-    ) == "bf16-mixed"
+    mixed = precision_of(cfg["trainer"]) == "bf16-mixed"
     loader = build.build_data(cfg).train_dataloader()
     sampler = loader.batch_sampler.sampler  # type: ignore[union-attr]
     assert isinstance(sampler, EpochSampler)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,12 @@ def choose_precision(accelerator: str) -> str:
     if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available() and cpu_has_bf16():
         return "bf16-mixed"
     return "32-true"
+
+
+def precision_of(trainer: dict[str, Any]) -> str:
+    """Return the precision that a Trainer's arguments ask for, or the best of its device for "auto"."""
+    precision = str(trainer.get("precision") or "32-true")
+    return choose_precision(trainer.get("accelerator", "auto")) if precision == "auto" else precision
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segtrain import build
+from segtrain.build import trainer
 from segtrain.callbacks.checkpoints import KeepLast
 from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped, requeue_job
 
@@ -110,4 +110,4 @@ def test_ranks_come_from_slurm_only_where_it_starts_them(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert build._starts_by_slurm() is expected
+    assert trainer._starts_by_slurm() is expected

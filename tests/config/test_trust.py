@@ -55,7 +55,7 @@ def test_what_is_not_of_a_trusted_package_is_refused_with_the_remedy(target: str
         "segtrain.checkpoint.Path",
         "segtrain.config.targets.importlib.import_module",
         "segtrain.models.unet.torch.hub.load",
-        "segtrain.build.instantiate",
+        "segtrain.build.node.instantiate",
         "segtrain.metrics.confusion.Metric",  # a component class, of torchmetrics
         "segtrain.data.pairs.Dataset",
         "torch.nn.functional.relu",
