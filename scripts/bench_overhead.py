@@ -23,6 +23,7 @@ from segtrain.config.check import check_keys, plain_config
 from segtrain.config.locate import config_dir
 from segtrain.config.schema import TrainConfig
 from segtrain.data.sampler import EpochSampler
+from segtrain.hardware import precision_of
 
 WARM_UP = 3  # steps at the start of each part that are not counted
 
