@@ -14,6 +14,8 @@ from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.callbacks.stop import Stopped
 from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
+from segtrain.config.check import report
+from segtrain.config.resumed import resume_problems
 from segtrain.data.datamodule import SegmentationData
 from segtrain.errors import UserError
 from segtrain.hardware import set_backends
@@ -42,7 +44,7 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
     """Make the run folder, seed everything, and find where a resumed run, or a job that SLURM runs again, goes on.
 
     Raises:
-        UserError: if the folder cannot be used or has no checkpoint that reads.
+        UserError: if the folder cannot be used, has no checkpoint that reads, or one of another run than `plain` is.
     """
     resumed = Resumed()
     if cfg["resume"] is None and requeued() and (run / "checkpoints" / LAST).is_file():
@@ -50,7 +52,9 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
     if cfg["resume"] is not None:
         path = resume_point(cfg["resume"])
         checkpoint = read_checkpoint(path)
-        resumed = Resumed(path, position(checkpoint), checkpoint["global_step"])
+        start = position(checkpoint)
+        report(resume_problems(plain, checkpoint["config"], inside_an_epoch=start[1] > 0, run=cfg["resume"]))
+        resumed = Resumed(path, start, checkpoint["global_step"])
     if global_rank() == 0:
         again = requeued() and (run / "config.yaml").is_file()
         prepare(run, plain, resumed=resumed.checkpoint is not None or again)

@@ -216,7 +216,7 @@ def test_a_moved_run_keeps_its_best_score(whole: Path, segtrain: Run, tmp_path: 
     shutil.copytree(whole, run)
     best = (run / "checkpoints" / "best.ckpt").read_bytes()
     score = max(float(row["val/miou"]) for row in csv.DictReader((run / "metrics.csv").open()))
-    done = segtrain("train", f"resume={run}", "trainer.max_epochs=5", "optimizer.lr=0")
+    done = segtrain("train", f"resume={run}", "trainer.max_epochs=5")
     assert done.returncode == 0, done.stderr
     later = [float(row["val/miou"]) for row in csv.DictReader((run / "metrics.csv").open())]
     assert len(later) == 5
@@ -230,7 +230,8 @@ def test_a_moved_run_keeps_its_best_score(whole: Path, segtrain: Run, tmp_path: 
     [
         (["model=unet"], "model: no group of this name can be chosen here"),
         (["optimizer.lrr=1"], "optimizer.lrr: no such key. Did you mean optimizer.lr?"),
-        (["dataset.num_classes=2", "dataset.class_names=[a,b]"], "dataset.num_classes"),
+        (["dataset.num_classes=2", "dataset.class_names=[a,b]"], "dataset.num_classes: 2, and the run that is resumed"),
+        (["optimizer.lr=1"], "optimizer.lr: 1, and the run that is resumed has"),
     ],
 )
 def test_resume_takes_values_and_no_other_model(

@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.cache import Cache
+from segtrain.data.fingerprint import difference, fingerprint
 from segtrain.data.labels import LabelMap
 from segtrain.data.leaks import shared_files
 from segtrain.data.mixing import Mix
@@ -175,6 +176,23 @@ class SegmentationData(pl.LightningDataModule):
         present = counts > 0
         labelled = counts.sum(axis=1, keepdims=True)
         return weightings(counts.sum(axis=0), (labelled * present).sum(axis=0), present.sum(axis=0))[kind].tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what checkpoints keep of the data."""
+        return {"train": self._fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the training images with those of the run that is resumed.
+
+        Raises:
+            UserError: if they are others.
+        """
+        if sentence := difference(self._fingerprint, state_dict["train"]):
+            raise UserError(sentence)
+
+    @functools.cached_property
+    def _fingerprint(self) -> dict[str, Any]:
+        return fingerprint(self.samples("train").source)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         sampler = self._epoch_sampler()
