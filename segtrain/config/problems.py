@@ -3,6 +3,7 @@
 from typing import Any
 
 from segtrain.class_weights import weighting_problems
+from segtrain.config.capabilities import capability_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
@@ -53,6 +54,7 @@ def find_problems(
         + _frozen_problems(cfg)
         + optimization_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
+        + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
     )
 
 
