@@ -43,7 +43,9 @@ def _precision_problems(trainer: dict[str, Any], device: str) -> list[str]:
         lacking = "trains in float16, and a CPU has bfloat16 alone; give bf16-mixed, 32-true or auto"
     elif device == "mps" and precision == "64-true":
         lacking = "is not to be had on an Apple GPU; give 32-true"
-    elif (device, precision) == ("cuda", "bf16-mixed") and not torch.cuda.is_bf16_supported(including_emulation=False):
+    elif (device, precision) == ("cuda", "bf16-mixed") and torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return []
         lacking = f"needs bfloat16, which {torch.cuda.get_device_name()} lacks; give 16-mixed, 32-true or auto"
     return [f"trainer.precision: {given} {lacking}"] if lacking else []
 

@@ -46,5 +46,10 @@ def test_an_old_gpu_has_no_bfloat16(supported: bool, monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_another_sentence() -> None:
+    assert capability_problems({"accelerator": "gpu", "precision": "bf16-mixed", "sync_batchnorm": True}) == []
+
+
 def test_an_evaluation_synchronises_nothing() -> None:
     assert capability_problems({"accelerator": "cpu", "sync_batchnorm": True}, evaluation=True) == []
