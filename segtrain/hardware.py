@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from segtrain.deterministic import use_deterministic
+
 
 def choose_precision(accelerator: str) -> str:
     """Return bf16 mixed precision where the hardware multiplies bf16, else float32.
@@ -35,9 +37,11 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def set_backends(deterministic: str) -> None:
-    """Allow TF32 and let cuDNN choose the fastest kernels, unless results are to be exact."""
+    """Allow TF32 and let cuDNN choose the fastest kernels, unless results are to be exact: then deterministic ones."""
     exact = deterministic == "exact"
+    use_deterministic(exact)  # off too: a job before this one may have set it
     torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
     torch.backends.cudnn.benchmark = not exact
 
 

@@ -17,6 +17,7 @@ from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, r
 from segtrain.config.check import report
 from segtrain.config.resumed import resume_problems
 from segtrain.data.datamodule import SegmentationData
+from segtrain.deterministic import explain
 from segtrain.errors import UserError
 from segtrain.hardware import set_backends
 from segtrain.models.encoders.pretrained import spread
@@ -128,6 +129,8 @@ def fit(
             weights_only=True,
         )
     except RuntimeError as error:
+        if refused := explain(error):
+            raise UserError(refused) from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise UserError(_out_of_memory(trainer, data)) from error

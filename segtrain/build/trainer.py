@@ -85,7 +85,7 @@ def build_trainer(
     every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
     if every and epochs and 0 < epochs < every:
         node["check_val_every_n_epoch"] = epochs  # a run shorter than the interval is scored at its end
-    return build_node(
+    trainer = build_node(
         "trainer",
         node,
         default_root_dir=str(folder),
@@ -102,3 +102,6 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=not evaluation,
     )
+    # with several processes Lightning asks the device at every step whether a signal came; `StopOnSignal` asks without
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer

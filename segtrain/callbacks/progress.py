@@ -52,7 +52,7 @@ class Progress(pl.Callback):
         if self.bar is None:
             return
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor) and batch_idx % self.every_n_steps == 0:
+        if isinstance(loss, Tensor) and (not self.loss or trainer.global_step % self.every_n_steps == 0):
             self.loss = f"loss {loss.item():.3f}"
         done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
         epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -38,8 +38,8 @@ def cross_entropy(
         weight=None if class_weights is None else class_weights.to(logits.dtype),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
-        reduction="sum",
-    )
+        reduction="none",  # CUDA has no deterministic kernel that adds them up
+    ).sum()
     count = valid.sum() if class_weights is None else (class_weights[labels] * valid).sum()
     return mean_over_ranks(total, count)
 
