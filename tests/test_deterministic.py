@@ -1,6 +1,9 @@
 """Is `deterministic=exact` a switch that goes both ways, and an operation that it refuses a sentence?"""
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,3 +61,16 @@ def test_scores_need_no_operation_without_a_deterministic_kernel() -> None:
     with exact(), Refused() as refused:
         confusion_matrix(prediction, mask, num_classes=3, ignore_index=255)
     assert not refused.names
+
+
+@pytest.mark.slow
+def test_the_bench_measures_each_level_beside_none() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "bench_deterministic.py"
+    small = ("loader.batch_size=2", "dataset.crop_size=64", "model.encoder.base_channels=4", "loader.num_workers=0")
+    command = [sys.executable, str(script), "--device", "cpu", "--rounds", "1", "--steps", "5", *small]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, title, *ratios = done.stdout.splitlines()
+    assert re.fullmatch(r"round 0: none [\d.]+ ms, \d+ MiB, seeded [\d.]+ ms, \d+ MiB, exact [\d.]+ ms, \d+ MiB", first)
+    assert title.startswith("unet on cpu, ")
+    assert [line.split(":")[0].strip() for line in ratios] == ["seeded", "exact"]

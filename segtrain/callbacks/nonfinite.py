@@ -24,6 +24,10 @@ class NonFinite(pl.Callback):
     weights; to leave steps out, it is asked at every one. With float16 gradients overflow now and then, and the
     scaler leaves these steps out by itself: nothing is watched.
 
+    Every gradient is read once more for it, at the speed of the memory. The norms took as long as sums or torch's fused
+    check did, and a hook on each parameter no less. The loss alone would not tell the step: gradients can be infinite
+    where it is not, and a loss that is NaN may be the fault of the step before.
+
     Args:
         run: the run folder, where `nonfinite.json` and `nonfinite.pt` (the batch) go.
         policy: "stop" or "skip".
