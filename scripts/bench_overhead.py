@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="steps of each run")
     arguments, overrides = parser.parse_known_args()
     os.environ["SEGTRAIN_RUN_ID"] = "bench"
-    fixed = ["ema=false", "++trainer.limit_val_batches=0", f"++trainer.max_steps={arguments.steps}"]
+    fixed = ["ema=false", "++trainer.limit_val_batches=0", f"trainer.max_steps={arguments.steps}"]
     with initialize_config_dir(config_dir(), version_base="1.3"):
         composed = compose("train", overrides=["trainer.max_epochs=-1", *fixed, *overrides])
     cfg, plain = check_keys(composed, TrainConfig), plain_config(composed)

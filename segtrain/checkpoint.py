@@ -166,6 +166,22 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
     return epoch, progress["current"]["ready"]
 
 
+def count_in_parts(checkpoint: dict[str, Any], accumulation: int) -> None:
+    """Count the batches that a checkpoint has behind it as a run does whose optimizer steps have so many.
+
+    The run that wrote it may have divided its steps into more or fewer; checkpoints lie between two steps.
+
+    Args:
+        checkpoint: changed in place.
+        accumulation: batches of a step in the run that goes on.
+    """
+    before = checkpoint.get("accumulate_grad_batches", accumulation)
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+        if isinstance(counts, dict):
+            more = counts["ready"] // before * accumulation - counts["ready"]
+            counts.update({name: count + more for name, count in counts.items()})
+
+
 def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str) -> None:
     """Copy a checkpoint's weights into a module of the same shape.
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from segtrain.checkpoint import FORMAT
+from segtrain.checkpoint import FORMAT, count_in_parts
 from segtrain.inference.any_size import AnySize
+from segtrain.losses.reduction import part_of_step
 from segtrain.metrics.confusion import ConfusionMatrix
 from segtrain.metrics.scores import scores
 from segtrain.models.normalize import Normalize
@@ -65,6 +66,7 @@ class SegmentationModule(pl.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.config = config or {}
         self.warned: set[str] = set()
+        self.part_losses: list[Tensor] = []  # of the running optimizer step's batches
         self.confusion = ConfusionMatrix(num_classes=len(class_names), ignore_index=ignore_index)
 
     def forward(self, image: Tensor) -> Any:
@@ -85,9 +87,18 @@ class SegmentationModule(pl.LightningModule):
             torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self._loss(self(batch["image"]), batch["mask"])
-        size = len(batch["index"])
-        self.log("train/loss", loss, batch_size=size)
+        output, mask, size = self(batch["image"]), batch["mask"], len(batch["index"])
+        parts = self.trainer.accumulate_grad_batches if "step_labels" in batch else 1
+        if parts == 1:
+            step_loss = loss = self._loss(output, mask)
+        else:
+            with part_of_step(mask, labels=batch["step_labels"], parts=parts):
+                loss = self._loss(output, mask)
+            # one alone is as large as its share of the step's labelled pixels
+            self.part_losses = [*(self.part_losses if batch_idx % parts else ()), loss.detach()]
+            step_loss = torch.stack(self.part_losses).mean()
+        if (batch_idx + 1) % parts == 0:
+            self.log("train/loss", step_loss, batch_size=size)
         self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
@@ -166,3 +177,7 @@ class SegmentationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["segtrain_format"] = FORMAT
         checkpoint["config"] = self.config
+        checkpoint["accumulate_grad_batches"] = self.trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        count_in_parts(checkpoint, self.trainer.accumulate_grad_batches)

@@ -13,7 +13,7 @@ from segtrain.adapt import crop_size
 from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.callbacks.stop import Stopped
-from segtrain.checkpoint import LAST, load_weights, position, read_checkpoint, resume_point
+from segtrain.checkpoint import LAST, count_in_parts, load_weights, position, read_checkpoint, resume_point
 from segtrain.config.check import report
 from segtrain.config.resumed import resume_problems
 from segtrain.data.datamodule import SegmentationData
@@ -53,6 +53,7 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
     if cfg["resume"] is not None:
         path = resume_point(cfg["resume"])
         checkpoint = read_checkpoint(path)
+        count_in_parts(checkpoint, cfg["trainer"].get("accumulate_grad_batches") or 1)
         start = position(checkpoint)
         report(resume_problems(plain, checkpoint["config"], inside_an_epoch=start[1] > 0, run=cfg["resume"]))
         resumed = Resumed(path, start, checkpoint["global_step"])
@@ -102,9 +103,9 @@ def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Tra
     mean, std = ([round(v, 4) for v in values.flatten().tolist()] for values in module.normalize.buffers())
     log.info(f"images of 0 to 1 are normalised by mean {mean}, deviation {std}")
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-    log.info(
-        f"{device}, {trainer.precision}, {total_steps} steps of {cfg['loader']['batch_size']} images, run folder {run}"
-    )
+    images, accumulation = cfg["loader"]["batch_size"], trainer.accumulate_grad_batches
+    parts = f" in {accumulation} parts" if accumulation > 1 else ""
+    log.info(f"{device}, {trainer.precision}, {total_steps} steps of {images} images{parts}, run folder {run}")
     tensorboard.start_hparams(trainer.logger, cfg)
 
 
@@ -145,14 +146,17 @@ def fit(
 def _out_of_memory(trainer: pl.Trainer, data: SegmentationData) -> str:
     """Return what was too much, and what to change."""
     device = trainer.strategy.root_device
+    images = data.batch_size // trainer.world_size // data.accumulation
+    divisor = next((number for number in range(2, images + 1) if images % number == 0), 1)
+    more = f"trainer.accumulate_grad_batches={data.accumulation * divisor}"
+    parts = f"{more} (the same step in parts, but for batch norm's statistics), " if divisor > 1 else ""
     peak = ""
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         peak = f" ({torch.cuda.max_memory_allocated(device) / 2**30:.1f} of {memory / 2**30:.1f} GiB at the peak)"
     return (
-        f"out of memory on {device.type}{peak}, with {data.batch_size // trainer.world_size} images a device; give a "
-        "smaller loader.batch_size (++trainer.accumulate_grad_batches=2 makes up for it), augmentation.crop_size or "
-        "encoder, or trainer.precision=bf16-mixed"
+        f"out of memory on {device.type}{peak}, with {images} images a device at a time; give {parts}a smaller "
+        "loader.batch_size, augmentation.crop_size or encoder, or trainer.precision=bf16-mixed"
     )
 
 

@@ -26,7 +26,10 @@ def test_memory_that_runs_out_is_a_sentence_with_what_to_change(
     done = segtrain("train", *bands, "+callbacks.greedy={_target_:greedy.Greedy}")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "out of memory on cpu, with 2 images a device; give a smaller loader.batch_size" in done.stderr
+    assert (
+        "out of memory on cpu, with 2 images a device at a time; give trainer.accumulate_grad_batches=2 ("
+        in done.stderr
+    )
 
 
 def break_image(root: Path) -> Path:

@@ -18,7 +18,8 @@ OVERRIDES = (
     "param_groups.layer_decay=0.5",
     "param_groups.lr_scaling=sqrt",
     "param_groups.lr_scaling_base=16",
-    "+trainer.accumulate_grad_batches=2",
+    "loader.batch_size=4",
+    "trainer.accumulate_grad_batches=2",
     "test=false",
 )
 

@@ -30,7 +30,7 @@ def rows(run: Path) -> list[dict[str, str]]:
         ),
         ("debug=profile", "scheduler=constant", "loss=dice"),
         ("debug=anomaly", "inference.flip=true", "inference.tile=64", "augmentation=light"),
-        ("++trainer.max_steps=3", "++trainer.accumulate_grad_batches=2", "trainer.max_epochs=-1"),
+        ("trainer.max_steps=3", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=-1"),
         ("++trainer.limit_val_batches=0",),
     ],
     ids=lambda overrides: overrides[0],

@@ -78,7 +78,33 @@ def test_unknown_missing_and_mistyped_keys_are_found_without_torch(
         (["augmentation/mix=copy_paste", "augmentation.mix.classes=2"], r"augmentation\.mix\.classes: 2 is not "),
         (
             ["augmentation/mix=classmix", "loader.batch_size=7"],
-            r"loader\.batch_size: 7 is odd.*augmentation\.mix pairs",
+            r"loader\.batch_size: augmentation\.mix pairs the 7 images .*; give a multiple of 2",
+        ),
+        (
+            ["loader.batch_size=6", "trainer.accumulate_grad_batches=4"],
+            r"loader\.batch_size: 6 images .* parts of trainer\.accumulate_grad_batches=4; give a multiple of 4",
+        ),
+        (
+            ["trainer=ddp_cpu", "loader.batch_size=6", "trainer.accumulate_grad_batches=2"],
+            r"6 images cannot be divided over 2 devices and into the parts of .*_batches=2; give a multiple of 4",
+        ),
+        (
+            ["trainer=ddp_cpu", "+trainer.num_nodes=3", "loader.batch_size=8"],
+            r"loader\.batch_size: 8 images cannot be divided over 6 devices; give a multiple of 6",
+        ),
+        (
+            ["augmentation/mix=classmix", "loader.batch_size=12", "trainer.accumulate_grad_batches=4"],
+            r"loader\.batch_size: augmentation\.mix pairs the 3 images .*; give a multiple of 8",
+        ),
+        (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches: 0 is not a positive number"),
+        (["trainer.accumulate_grad_batches=half"], r"trainer\.accumulate_grad_batches: 'half' is not int"),
+        (["trainer.accumulate_grad_batches=null"], r"trainer\.accumulate_grad_batches: None is not int"),
+        (
+            [
+                "+callbacks.more._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+                "+callbacks.more.scheduling={2: 4}",
+            ],
+            r"callbacks\.more: changes how many batches .* give one trainer\.accumulate_grad_batches",
         ),
         (["dataset.label_map={7: 5}"], r"dataset\.label_map: gives the classes \[5\], and there are 0 to 1"),
         (["dataset.num_classes=two", "model.num_classes=2"], r"dataset\.num_classes: 'two' is not int"),

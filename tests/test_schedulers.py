@@ -281,30 +281,48 @@ def test_a_warm_up_of_a_number_of_steps_is_that_of_the_share(name: str) -> None:
         {"max_epochs": 3},
         {"max_epochs": 3, "accumulate_grad_batches": 2},
         {"max_epochs": 3, "accumulate_grad_batches": 3},
-        {"max_epochs": 2, "accumulate_grad_batches": 9},
+        {"max_epochs": 2, "accumulate_grad_batches": 6},
         {"max_steps": 7},
         {"max_steps": 7, "max_epochs": 1},
+        {"max_steps": -1, "max_epochs": 2, "val_check_interval": 0.5},
         {"max_steps": 4, "max_epochs": 9, "accumulate_grad_batches": 2},
         {"max_epochs": 2, "limit_train_batches": 3},
-        {"max_epochs": 2, "limit_train_batches": 0.5, "accumulate_grad_batches": 2},
+        {"max_epochs": 2, "limit_train_batches": 0.7, "accumulate_grad_batches": 2},
         {"max_epochs": 2, "limit_train_batches": 1.0},
         {"max_epochs": 2, "limit_train_batches": 99},
         {"max_epochs": 3, "overfit_batches": 2},
-        {"max_epochs": 3, "overfit_batches": 0.5, "accumulate_grad_batches": 2},
+        {"max_epochs": 3, "overfit_batches": 0.5, "accumulate_grad_batches": 3},
         {"max_epochs": 3, "overfit_batches": 0.0, "limit_train_batches": 2},
         {"max_epochs": 3, "overfit_batches": 2, "limit_train_batches": 4},
     ],
     ids=str,
 )
 def test_the_length_is_the_steps_that_a_trainer_takes(settings: dict[str, Any], tmp_path: Path) -> None:
-    samples = TinySamples(15)  # 7 batches of 2 and one that is dropped
-    length = schedule_length(settings, 7)
+    samples = TinySamples(13)  # 6 batches of 2 and one that is dropped
+    length = schedule_length(settings, 6)
     module = tiny_module(scheduler=lambda optimizer: PolyLR(optimizer, total_steps=length))
     lightning = trainer(tmp_path, limit_val_batches=0, **settings)
     lightning.fit(module, training_loader(samples))
     assert lightning.global_step == length
     assert lightning.lr_scheduler_configs[0].scheduler.last_epoch == length
     assert lightning.optimizers[0].param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"limit_train_batches": 3}, r"limit_train_batches: 3 ends inside an optimizer step"),
+        ({"limit_train_batches": 0.9}, r"limit_train_batches: 0\.9 ends inside"),
+        ({"overfit_batches": 1}, r"overfit_batches: 1 ends inside .* makes of 2 batches; give a multiple of 2"),
+        ({"val_check_interval": 0.5}, r"val_check_interval: 0\.5 ends inside"),
+        ({"val_check_interval": 7, "check_val_every_n_epoch": None}, r"val_check_interval: 7 ends inside"),
+        ({"val_check_interval": "00:00:10:00"}, r"val_check_interval: 00:00:10:00 ends inside"),
+    ],
+)
+def test_an_epoch_or_validation_that_ends_inside_a_step_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=rf"^trainer\.{sentence}"):
+        schedule_length({"max_epochs": 1, "accumulate_grad_batches": 2, **settings}, 6)
+    assert schedule_length({"max_epochs": 1, **settings}, 6) >= 1
 
 
 def test_a_run_without_an_end_is_refused() -> None:

@@ -42,6 +42,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         labels=build_labels(dataset),
         splits=dict.fromkeys([*(dataset.get("splits") or SPLITS), *(["val"] if dataset["folds"] else [])]),
         batch_size=loader["batch_size"],
+        accumulation=cfg["trainer"].get("accumulate_grad_batches") or 1,
         eval_batch_size=loader["eval_batch_size"],
         num_workers=loader["num_workers"],
         skip_bad=loader["bad_samples"] == "skip",

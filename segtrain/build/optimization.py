@@ -47,8 +47,7 @@ def _scaled(cfg: Config) -> Config:
     node, rule, base = cfg["optimizer"], cfg["param_groups"]["lr_scaling"], cfg["param_groups"]["lr_scaling_base"]
     if rule == "none":
         return dict(node)
-    accumulated = cfg["trainer"].get("accumulate_grad_batches") or 1
-    images = cfg["loader"]["batch_size"] * accumulated
+    images = cfg["loader"]["batch_size"]
     scaled = node["lr"] * lr_factor(rule, batch_size=images, base=base)
     log.info(f"learning rate {node['lr']:g} for steps of {base} images is {scaled:g} for {images} ({rule} scaling)")
     return {**node, "lr": scaled}

@@ -82,16 +82,23 @@ class KeepLast(Checkpoint):
         self.every_seconds = None if every_minutes is None else 60 * every_minutes
         self.keep = keep
         self.seconds = seconds
+        self.step = 0
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.validated = False
         self.last_is_good: bool | None = None
         self.agreement = Agreement()
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        if step == self.step:
+            return  # a batch of an accumulated step: a run that goes on from here would lack its gradient
+        self.step = step
         if step == self.saved_step or is_last_batch(trainer):
             return  # the end of the epoch writes, when it is validated
         due = self.every_n_steps is not None and step % self.every_n_steps == 0

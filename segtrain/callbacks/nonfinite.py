@@ -29,7 +29,8 @@ class NonFinite(pl.Callback):
     where it is not, and a loss that is NaN may be the fault of the step before.
 
     Args:
-        run: the run folder, where `nonfinite.json` and `nonfinite.pt` (the batch) go.
+        run: the run folder, where `nonfinite.json` and `nonfinite.pt` go: the batch, or a list of those that made the
+            step.
         policy: "stop" or "skip".
         every_n_steps: how often the device is asked.
     """
@@ -83,7 +84,7 @@ class NonFinite(pl.Callback):
                 f"{_where(epoch, batch)}: the gradients are not finite (NaN or infinity), at these images: "
                 f"{', '.join(names)}; {self.run / 'nonfinite.pt'} has the batch. Replay: segtrain train resume="
                 f"{self.run} ++trainer.detect_anomaly=true; else a smaller optimizer.lr, trainer.precision=32-true, "
-                "++trainer.gradient_clip_val=1 or nonfinite=skip"
+                "trainer.gradient_clip_val=1 or nonfinite=skip"
             )
 
     def _skip(self, trainer: pl.Trainer, optimizer: Optimizer, place: tuple[int, int]) -> None:
@@ -104,14 +105,16 @@ class NonFinite(pl.Callback):
         self.in_a_row = 0
 
     def _write(self, trainer: pl.Trainer, epoch: int, batch: int) -> list[str]:
-        """Write the batch, rebuilt from its place, and return the names of this rank's images."""
+        """Write the step's batches, rebuilt from the place of the last, and return the names of this rank's images."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        keys = data.keys_of(epoch, batch)
+        parts = data.keys_of(epoch, batch)
+        keys = [key for part in parts for key in part]
         names = [data.samples("train").names(key.sample)[0] for key in keys]
         if trainer.is_global_zero:
             facts = {"epoch": epoch, "batch": batch, "samples": [key._asdict() for key in keys], "images": names}
             (self.run / "nonfinite.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            torch.save(data.batch_of(keys), self.run / "nonfinite.pt")
+            batches = [data.batch_of(part) for part in parts]
+            torch.save(batches if len(batches) > 1 else batches[0], self.run / "nonfinite.pt")
         return names
 
 

@@ -15,7 +15,6 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
-from torch import Tensor
 
 log = logging.getLogger("segtrain")
 
@@ -41,22 +40,21 @@ class Progress(pl.Callback):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Bar(*columns, console=console, transient=True)
         self.bar.start()
-        total = None
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            total = int(trainer.max_epochs * trainer.num_training_batches)
-        self.task = self.bar.add_task("training", total=total)
+        epochs = (trainer.max_epochs or 0) * trainer.num_training_batches
+        ends = [end for end in (epochs, trainer.max_steps * trainer.accumulate_grad_batches) if end > 0]
+        self.task = self.bar.add_task("training", total=int(min(ends)) if ends else None)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.bar is None:
             return
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor) and (not self.loss or trainer.global_step % self.every_n_steps == 0):
+        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # else a batch of a step whose loss is not known
+        loss = trainer.callback_metrics.get("train/loss")
+        if whole and loss is not None and (not self.loss or trainer.global_step % self.every_n_steps == 0):
             self.loss = f"loss {loss.item():.3f}"
         done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
-        epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.bar.update(self.task, completed=done, description=f"{epochs}  {self.loss}  {self.score}")
+        self.bar.update(self.task, completed=done, description=f"{_epoch(trainer)}  {self.loss}  {self.score}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (miou := trainer.callback_metrics.get("val/miou")) is not None:
@@ -65,7 +63,7 @@ class Progress(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = trainer.callback_metrics.get("train/epoch_loss")
         if loss is not None and trainer.is_global_zero:
-            text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss.item():.3f}  {self.score}"
+            text = f"{_epoch(trainer)}  loss {loss.item():.3f}  {self.score}"
             log.log(logging.DEBUG if self.bar is not None else logging.INFO, text.rstrip())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -78,3 +76,8 @@ class Progress(pl.Callback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""  # else a number of steps ends the run
+    return f"epoch {trainer.current_epoch + 1}{of}"

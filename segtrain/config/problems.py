@@ -3,6 +3,7 @@
 from typing import Any
 
 from segtrain.class_weights import weighting_problems
+from segtrain.config.accumulation import accumulation_problems, division_problems
 from segtrain.config.capabilities import capability_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
@@ -53,7 +54,8 @@ def find_problems(
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + optimization_problems(cfg)
-        + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
+        + accumulation_problems(cfg)
+        + (_device_problems(cfg, multirun=multirun) if trains else [])
         + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
     )
 
@@ -135,11 +137,6 @@ def _value_problems(cfg: dict[str, Any]) -> list[str]:
         problems.append(f"inference.scale: {scale} is not above 0")
     if tile is not None and tile < 64:
         problems.append(f"inference.tile: {tile} pixels is too small to see anything; give 64 or more, or null")
-    size = cfg["loader"]["batch_size"]
-    if (cfg["augmentation"] or {}).get("mix") and size % 2:
-        problems.append(
-            f"loader.batch_size: {size} is odd, and augmentation.mix pairs the images of a batch; give an even number"
-        )
     for key in ("batch_size", "eval_batch_size"):
         if cfg["loader"][key] < 1:
             problems.append(f"loader.{key}: {cfg['loader'][key]} is not a positive number of images")
@@ -183,11 +180,12 @@ def _monitor_problems(monitor: str, class_names: list[str]) -> list[str]:
     return [f"checkpoint.monitor: no run logs {monitor!r}.{did_you_mean(monitor, logged)} (such as val/miou, val/loss)"]
 
 
-def _device_problems(trainer: dict[str, Any], *, multirun: bool) -> list[str]:
-    """Refuse a device that this machine does not have, and DDP processes that a sweep would start."""
+def _device_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
+    """Refuse a device that this machine does not have, DDP processes that a sweep would start, an uneven division."""
     import torch
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+    trainer = cfg["trainer"]
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     strategy = trainer.get("strategy", "auto")
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -216,7 +214,7 @@ def _device_problems(trainer: dict[str, Any], *, multirun: bool) -> list[str]:
             "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
             "differ between the ranks); use trainer.devices=1, or start each job by itself"
         ]
-    return []
+    return division_problems(cfg, (wanted or available) * (trainer.get("num_nodes") or 1))
 
 
 def _device_count(devices: Any) -> int | None:

@@ -8,7 +8,7 @@ ALWAYS = (
     *("dataset.in_channels", "dataset.value_range", "dataset.label_map", "dataset.reduce_zero_label"),
     *("dataset.fraction", "dataset.folds", "dataset.fold", "dataset.mean", "dataset.std"),
 )
-INSIDE_AN_EPOCH = ("seed", "loader.batch_size", "trainer.accumulate_grad_batches", "sampling")
+INSIDE_AN_EPOCH = ("seed", "loader.batch_size", "sampling")
 
 
 def resume_problems(now: dict[str, Any], then: dict[str, Any], *, inside_an_epoch: bool, run: str) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from segtrain.data.samples import Key, Samples, collate
 from segtrain.data.sampling import Sampling, Shuffle
 from segtrain.data.source import MakeSource
 from segtrain.data.statistics import weightings
+from segtrain.data.steps import count_labels, images_at_a_time, tell_of_step
 from segtrain.errors import DataError, UserError
 from segtrain.hardware import num_cores
 from segtrain.run_id import global_rank
@@ -49,7 +51,8 @@ class SegmentationData(pl.LightningDataModule):
         ignore_index: the label of void.
         labels: from the masks' values to labels; None where they are the same.
         splits: those that the data set has.
-        batch_size: of one optimizer step over all devices.
+        batch_size: images of one optimizer step over all devices.
+        accumulation: batches of a device that make one step.
         eval_batch_size: per device.
         num_workers: per device; None chooses by the machine.
         skip_bad: training samples that cannot be read are replaced by others, and named in the batch.
@@ -72,6 +75,7 @@ class SegmentationData(pl.LightningDataModule):
         labels: LabelMap | None = None,
         splits: Iterable[str] = SPLITS,
         batch_size: int,
+        accumulation: int = 1,
         eval_batch_size: int,
         num_workers: int | None,
         skip_bad: bool = False,
@@ -91,6 +95,7 @@ class SegmentationData(pl.LightningDataModule):
         self.labels = labels
         self.splits = tuple(splits)
         self.batch_size = batch_size
+        self.accumulation = accumulation
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.skip_bad = skip_bad
@@ -142,22 +147,18 @@ class SegmentationData(pl.LightningDataModule):
         """Return the training batches of an epoch on each of `world_size` devices.
 
         Raises:
-            UserError: if the batch does not divide over the devices, or the split has no whole batch.
+            UserError: if a step's images cannot be divided over the devices and its parts, or the split has too few.
         """
-        if self.batch_size % world_size:
-            raise UserError(
-                f"loader.batch_size: {self.batch_size} images cannot be divided over {world_size} devices; "
-                f"give a multiple of {world_size}"
-            )
+        self._images_at_a_time(world_size)
         length = epoch_length(len(self.samples("train")), self.repeats())
         if self.batch_size > length:
             raise UserError(f"loader.batch_size: {self.batch_size} is more than the {length} training images")
-        if self.mix is not None and self.batch_size // world_size % 2:
-            raise UserError(
-                f"loader.batch_size: augmentation.mix pairs the {self.batch_size // world_size} images of a device's "
-                "batch, so their number must be even"
-            )
-        return length // self.batch_size
+        return length // self.batch_size * self.accumulation
+
+    def _images_at_a_time(self, world_size: int) -> int:
+        return images_at_a_time(
+            self.batch_size, devices=world_size, accumulation=self.accumulation, pairs=self.mix is not None
+        )
 
     def repeats(self) -> NDArray[np.float64] | None:
         """Return how often each training image comes in an epoch; masks are read once, if the sampling needs them."""
@@ -203,7 +204,8 @@ class SegmentationData(pl.LightningDataModule):
         self.batches_per_epoch(world_size)
         return EpochSampler(
             len(self.samples("train")),
-            batch_size=self.batch_size // world_size,
+            batch_size=self._images_at_a_time(world_size),
+            accumulation=self.accumulation,
             seed=self.seed,
             repeats=self.repeats(),
             rank=rank,
@@ -212,11 +214,11 @@ class SegmentationData(pl.LightningDataModule):
             same_epoch=self.repeat_epoch,
         )
 
-    def keys_of(self, epoch: int, batch: int) -> list[Key]:
-        """Return what the samples of one of this rank's training batches depend on."""
+    def keys_of(self, epoch: int, batch: int) -> list[list[Key]]:
+        """Return what the samples of this rank's batches depend on, of the optimizer step that has this batch."""
         sampler = self._epoch_sampler()
-        size = sampler.batch_size
-        return sampler.keys(epoch)[batch * size : (batch + 1) * size]
+        keys, size, first = sampler.keys(epoch), sampler.batch_size, batch - batch % self.accumulation
+        return [keys[number * size : (number + 1) * size] for number in range(first, first + self.accumulation)]
 
     def batch_of(self, keys: Sequence[Key]) -> dict[str, Any]:
         """Return the batch of these samples, as training gets it."""
@@ -260,16 +262,24 @@ class SegmentationData(pl.LightningDataModule):
         self, samples: Samples, sampler: Sampler[Key], batch_size: int, *, training: bool
     ) -> DataLoader[dict[str, Any]]:
         workers = choose_workers() if self.num_workers is None else self.num_workers
-        return Loader(
+        accumulation = self.accumulation if training else 1
+        count = functools.partial(count_labels, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        loader = Loader(
             samples,
             batch_sampler=BatchSampler(sampler, batch_size, drop_last=training),  # type: ignore[arg-type]
-            collate_fn=functools.partial(collate, mix=self.mix if training else None),
+            collate_fn=functools.partial(
+                collate,
+                mix=self.mix if training else None,
+                count=count if accumulation > 1 else None,
+            ),
             num_workers=workers,
             persistent_workers=training and workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=start_worker,
             multiprocessing_context="fork" if workers and samples.cache is not None else None,  # it lies in our memory
         )
+        loader.accumulation = accumulation
+        return loader
 
     def _cached(self, split: str) -> Samples:
         """Return a split's samples, decoded once where there is a cache."""
@@ -282,20 +292,24 @@ class SegmentationData(pl.LightningDataModule):
 
 
 class Loader(DataLoader[dict[str, Any]]):
-    """A loader that adds up how long its batches were waited for."""
+    """A loader that adds up how long its batches were waited for, and takes those of an optimizer step together."""
 
     waited = 0.0  # seconds since the iteration began
+    accumulation = 1  # batches of a step, each of which then knows the labels of all
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         self.waited = 0.0
         batches = super().__iter__()
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            step = deque(itertools.islice(batches, self.accumulation))
             self.waited += time.perf_counter() - started
-            if batch is None:
+            if not step:
                 return
-            yield batch
+            if self.accumulation > 1:
+                tell_of_step(step, pin=self.pin_memory)
+            while step:
+                yield step.popleft()
 
 
 def choose_workers() -> int:

@@ -17,7 +17,9 @@ class EpochSampler(Sampler[Key]):
 
     Args:
         num_samples: in the data set.
-        batch_size: per rank; an epoch is cut to whole batches.
+        batch_size: per rank.
+        accumulation: batches of an optimizer step; an epoch is cut to whole steps, whose images are the same however
+            they are divided over ranks and batches.
         seed: with the epoch, all that the order depends on.
         repeats: (N,), how often each sample comes in an epoch, on average; None for once.
         rank: of this process.
@@ -31,6 +33,7 @@ class EpochSampler(Sampler[Key]):
         num_samples: int,
         *,
         batch_size: int,
+        accumulation: int = 1,
         seed: int,
         repeats: NDArray[np.float64] | None = None,
         rank: int = 0,
@@ -40,6 +43,7 @@ class EpochSampler(Sampler[Key]):
     ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
+        self.accumulation = accumulation
         self.seed = seed
         self.repeats = repeats
         self.rank = rank
@@ -55,7 +59,8 @@ class EpochSampler(Sampler[Key]):
     def __len__(self) -> int:
         """Return the samples of a whole epoch on this rank."""
         length = epoch_length(self.num_samples, self.repeats)
-        return length // (self.batch_size * self.world_size) * self.batch_size
+        step = self.batch_size * self.accumulation
+        return length // (step * self.world_size) * step
 
     def __iter__(self) -> Iterator[Key]:
         skip = self.start_batch * self.batch_size if self.epoch == self.start_epoch and not self.same_epoch else 0

@@ -1,6 +1,6 @@
 """Samples as pure functions of (seed, epoch, index), and batches of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,7 +173,12 @@ def sample_seeds(seed: int, key: Key) -> tuple[int, int]:
     return augmentation, mix
 
 
-def collate(samples: Sequence[dict[str, Any]], *, mix: Mix | None = None) -> dict[str, Any]:
+def collate(
+    samples: Sequence[dict[str, Any]],
+    *,
+    mix: Mix | None = None,
+    count: Callable[[Iterable[Mask]], Tensor] | None = None,
+) -> dict[str, Any]:
     """Return a batch: image (N, C, H, W) in channels_last order, mask (N, H, W), index (N,).
 
     Images of several sizes (validation without crops) are lists of such tensors with N = 1.
@@ -181,6 +186,7 @@ def collate(samples: Sequence[dict[str, Any]], *, mix: Mix | None = None) -> dic
     Args:
         samples: as `Samples` returns them.
         mix: mixes images of one size with each other, or None.
+        count: of the batch's masks (H, W), which is put beside them as "labels"; None for none.
     """
     index = torch.tensor([sample["index"] for sample in samples])
     images, masks = [sample["image"] for sample in samples], [sample["mask"] for sample in samples]
@@ -189,12 +195,14 @@ def collate(samples: Sequence[dict[str, Any]], *, mix: Mix | None = None) -> dic
             "image": [_channels_first(image[None]) for image in images],
             "mask": [torch.from_numpy(mask[None].copy()) for mask in masks],
             "index": index,
+            **({} if count is None else {"labels": count(masks)}),
         }
     several, truth = np.stack(images), np.stack(masks)
     if mix is not None:
         several, truth = mix(several, truth, seeds=[sample["seed"] for sample in samples])
     batch = {"image": _channels_first(several), "mask": torch.from_numpy(truth), "index": index}
     bad = [sentence for sample in samples for sentence in sample.get("bad", ())]
+    batch |= {} if count is None else {"labels": count(truth)}
     return {**batch, "bad": bad} if bad else batch
 
 

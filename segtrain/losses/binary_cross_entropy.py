@@ -11,7 +11,7 @@ from segtrain.losses.focal import focal
 def binary_cross_entropy(
     logits: Tensor, mask: Tensor, *, ignore_index: int, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Return the mean binary cross-entropy over classes and pixels that are not void, on all ranks.
+    """Return the mean binary cross-entropy over classes and pixels that are not void, as `focal` takes it.
 
     With class weights it is divided by the sum of the weights of what is counted. It is the focal loss with gamma 0.
     A batch of void gives zero with a gradient.

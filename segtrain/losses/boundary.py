@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segtrain.losses.inputs import check_mask, full_precision, split_ignored
-from segtrain.losses.reduction import mean_over_ranks
+from segtrain.losses.reduction import mean_over_labels
 
 
 def _distance(to: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -49,8 +49,8 @@ def boundary(logits: Tensor, mask: Tensor, *, ignore_index: int) -> Tensor:
 
     It is the expected distance, in pixels, of what a pixel is predicted to be; below 0 if that is right. It says
     little while the prediction is far off, and is added to another loss with a small weight (the paper begins with
-    0.01). The mean is over the pixels of all ranks that are not void, where the paper's code takes it over the
-    classes too; a batch of void gives zero with a gradient.
+    0.01). The mean is over the pixels that are not void, of all ranks and all batches of an optimizer step, where the
+    paper's code takes it over the classes too; a batch of void gives zero with a gradient.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.
@@ -61,7 +61,7 @@ def boundary(logits: Tensor, mask: Tensor, *, ignore_index: int) -> Tensor:
     probability = full_precision(logits).softmax(dim=1)
     distances = signed_distances(mask, num_classes=logits.shape[1], ignore_index=ignore_index)
     _, valid = split_ignored(mask, ignore_index)
-    return mean_over_ranks((probability * distances).sum(), valid.sum())
+    return mean_over_labels((probability * distances).sum(), mask, share=valid, ignore_index=ignore_index)
 
 
 class BoundaryLoss(nn.Module):

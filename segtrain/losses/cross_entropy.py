@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from segtrain.losses.class_weights import weights_for, weights_tensor
 from segtrain.losses.inputs import full_precision, split_ignored
-from segtrain.losses.reduction import mean_over_ranks
+from segtrain.losses.reduction import mean_over_labels
 
 
 def cross_entropy(
@@ -20,8 +20,8 @@ def cross_entropy(
 ) -> Tensor:
     """Return the mean cross-entropy of the pixels that are not void, as `torch.nn.CrossEntropyLoss`.
 
-    With class weights it is divided by the sum of the weights of the pixels' labels. A batch of void gives zero
-    with a gradient, where torch gives NaN.
+    With class weights it is divided by the sum of the weights of the pixels' labels. The mean is over all ranks and
+    all batches of an optimizer step. A batch of void gives zero with a gradient, where torch gives NaN.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.
@@ -32,16 +32,17 @@ def cross_entropy(
     """
     labels, valid = split_ignored(mask, ignore_index)
     logits = full_precision(logits)
+    weights = None if class_weights is None else class_weights.to(logits.dtype)
     total = F.cross_entropy(
         logits,
         mask.long(),
-        weight=None if class_weights is None else class_weights.to(logits.dtype),
+        weight=weights,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction="none",  # CUDA has no deterministic kernel that adds them up
     ).sum()
-    count = valid.sum() if class_weights is None else (class_weights[labels] * valid).sum()
-    return mean_over_ranks(total, count)
+    share = valid if weights is None else weights[labels] * valid
+    return mean_over_labels(total, mask, share=share, ignore_index=ignore_index, class_weights=weights)
 
 
 class CrossEntropyLoss(nn.Module):

@@ -21,7 +21,8 @@ def dice(
 
     P are the probabilities and T the truth, summed over all pixels of all ranks' batches that are not void (the
     sums of |P|, not of the squares as in the paper): `tversky` with alpha and beta of 1/2 and half of `smooth`.
-    Classes that no pixel has are left out; a batch of void gives zero with a gradient.
+    Classes that no pixel has are left out; a batch of void gives zero with a gradient. The batches of an optimizer
+    step have losses of their own, which count the same.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segtrain.losses.class_weights import weights_for, weights_tensor
 from segtrain.losses.inputs import Mode, check_mask, check_mode, class_truth, full_precision, split_ignored
-from segtrain.losses.reduction import weighted_mean
+from segtrain.losses.reduction import mean_over_labels, weighted_mean
 
 
 def focal(
@@ -23,9 +23,10 @@ def focal(
     """Return the mean of -(1 - p) ** gamma log p, p the probability of the truth.
 
     In multiclass mode p is softmax's, one a pixel; in multilabel mode each class's sigmoid gives one, p or 1 - p.
-    The mean is over what is not void, on all ranks; with class weights (the paper's alpha, one a class) it is
-    divided by the sum of the weights, so that gamma 0 is weighted cross-entropy. The paper divides by the number of
-    anchors with an object, which pixels have not. A batch of void gives zero with a gradient.
+    The mean is over what is not void, on all ranks and in all batches of an optimizer step (each batch counts the same
+    if its mask is (N, C, H, W)); with class weights (the paper's alpha, one a class) it is divided by the sum of the
+    weights, so that gamma 0 is weighted cross-entropy. The paper divides by the number of anchors with an object, which
+    pixels have not. A batch of void gives zero with a gradient.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.
@@ -41,16 +42,27 @@ def focal(
     if mode == "multiclass":
         labels, valid = split_ignored(mask, ignore_index)
         surprise = F.cross_entropy(logits, mask.long(), ignore_index=ignore_index, reduction="none")  # -log p
-        weights = None if weights is None else weights[labels]
-    else:
-        truth, valid = class_truth(mask, num_classes=logits.shape[1], ignore_index=ignore_index)
-        surprise = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
-        weights = None if weights is None else weights.view(-1, 1, 1)
-    if gamma:
-        # not from 0: there a power below 1 has no slope
-        wrong = (-torch.expm1(-surprise)).clamp(min=torch.finfo(logits.dtype).tiny)
-        surprise = wrong**gamma * surprise
-    return weighted_mean(surprise, valid, weights)
+        share = valid.to(logits.dtype) if weights is None else weights[labels] * valid
+        total = (_focused(surprise, gamma) * share).sum()
+        return mean_over_labels(total, mask, share=share, ignore_index=ignore_index, class_weights=weights)
+    truth, valid = class_truth(mask, num_classes=logits.shape[1], ignore_index=ignore_index)
+    surprise = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
+    surprise = _focused(surprise, gamma)
+    by_class = None if weights is None else weights.view(-1, 1, 1)
+    if mask.dim() == 4:
+        return weighted_mean(surprise, valid, by_class)
+    total = (surprise * (valid if by_class is None else valid * by_class)).sum()
+    classes = logits.shape[1] if weights is None else weights.sum()  # of a labelled pixel all of them count
+    return mean_over_labels(total / classes, mask, share=valid, ignore_index=ignore_index)
+
+
+def _focused(surprise: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p) ** gamma times the surprise -log p."""
+    if not gamma:
+        return surprise
+    # not from 0: there a power below 1 has no slope
+    wrong = (-torch.expm1(-surprise)).clamp(min=torch.finfo(surprise.dtype).tiny)
+    return wrong**gamma * surprise
 
 
 class FocalLoss(nn.Module):

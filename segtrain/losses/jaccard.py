@@ -21,7 +21,7 @@ def jaccard(
 
     P are the probabilities and T the truth, summed over all pixels of all ranks' batches that are not void:
     `tversky` with alpha and beta of 1. Classes that no pixel has are left out; a batch of void gives zero with a
-    gradient.
+    gradient. The batches of an optimizer step have losses of their own, which count the same.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.

@@ -33,6 +33,7 @@ def lovasz_softmax(logits: Tensor, mask: Tensor, *, ignore_index: int, per_image
     Classes that no pixel has are left out, void too. Pixels are sorted over this rank's batch, or each image by
     itself: several ranks take the mean of their own losses, as sorting over all would move every pixel between
     them. Batches or images that are all void are no part of the mean; a batch of void gives zero with a gradient.
+    The batches of an optimizer step have losses of their own, which count the same.
 
     Args:
         logits: (N, C, H, W), any float type; computed in float32, or in float64 if they are.

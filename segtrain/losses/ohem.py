@@ -45,7 +45,8 @@ def ohem(
 
     Kept are the pixels whose true class has a probability below `threshold`, and at least the hardest `min_kept` of
     the pixels that are not void. The mean is over the kept pixels of all ranks, with class weights divided by
-    their weights; the hardest share is each rank's own. A batch of void gives zero with a gradient.
+    their weights; the hardest share is each rank's own. The batches of an optimizer step look for their own hard
+    pixels, and have losses of their own, which count the same. A batch of void gives zero with a gradient.
 
     Deviation: the paper keeps regions of an image; the threshold is that of the common code for segmentation.
 

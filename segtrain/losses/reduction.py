@@ -1,8 +1,43 @@
-"""Sums and means over the pixels of all ranks, so that several processes train as one."""
+"""Sums and means over the pixels of all ranks and all batches of an optimizer step, so that parts train as a whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class _Step(NamedTuple):
+    """What is known of an optimizer step while the loss of one of its batches is computed."""
+
+    mask: Tensor
+    labels: Tensor
+    parts: int
+
+
+_STEP: ContextVar[_Step | None] = ContextVar("step", default=None)
+
+
+@contextmanager
+def part_of_step(mask: Tensor, *, labels: Tensor, parts: int) -> Iterator[None]:
+    """Make known that the losses inside are of one batch of an optimizer step that has several.
+
+    Means over the labelled pixels of this mask are then divided by those of all batches of the step: the mean of the
+    batches' gradients is the gradient of one batch of all their images, also when void is spread unevenly.
+
+    Args:
+        mask: (N, H, W), the very tensor that the losses are given; what they make of another one is a mean of its own.
+        labels: int64 (C,), how many pixels have each class in this rank's batches of the step together.
+        parts: how many batches.
+    """
+    token = _STEP.set(_Step(mask, labels, parts))
+    try:
+        yield
+    finally:
+        _STEP.reset(token)
 
 
 def _ranks() -> int:
@@ -28,6 +63,29 @@ def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
         dist.all_reduce(count)
         count = count / ranks
     return total / torch.where(count > 0, count, torch.ones_like(count))
+
+
+def mean_over_labels(
+    total: Tensor, mask: Tensor, *, share: Tensor, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """Divide a sum over labelled pixels by their shares on all ranks, and in all batches of a step (`part_of_step`).
+
+    Args:
+        total: sum over this batch's pixels.
+        mask: (N, H, W) labels, as the loss was given it.
+        share: (N, H, W), the weight of each pixel's class, or 1; 0 for void.
+        ignore_index: the label of void.
+        class_weights: (C,), those that `share` has; None for 1.
+    """
+    step = _STEP.get()
+    if step is None or step.mask is not mask:
+        return mean_over_ranks(total, share.sum())
+    pixels = step.labels.to(total.dtype)
+    if class_weights is not None:
+        pixels = pixels * class_weights
+    if 0 <= ignore_index < len(pixels):  # a class that this loss alone leaves out
+        pixels = torch.cat([pixels[:ignore_index], pixels[ignore_index + 1 :]])
+    return mean_over_ranks(total, pixels.sum() / step.parts)
 
 
 def weighted_mean(values: Tensor, keep: Tensor, weights: Tensor | None = None) -> Tensor:

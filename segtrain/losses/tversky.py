@@ -25,7 +25,9 @@ def tversky(
     """Return the mean over the present classes of (1 - index) ** (1 / gamma).
 
     The index is (TP + smooth) / (TP + alpha FP + beta FN + smooth) of the sums over all pixels of all ranks' batches
-    that are not void. Classes that no pixel has are left out; a batch of void gives zero with a gradient.
+    that are not void. Classes that no pixel has are left out; a batch of void gives zero with a gradient. The batches
+    of an optimizer step have losses of their own, which count the same: their sums over all classes are not known
+    before each has been through the network.
 
     Deviations: the mean over the classes, where Abraham & Khan add them up; alpha and beta are as in Salehi et al.,
     exchanged in the other. Where gamma is not 1, the slope ends at an index of 1 - 1e-6, as it has no bound at 1.

@@ -1,6 +1,5 @@
 """How many optimizer steps does a run have?"""
 
-import math
 from typing import Any
 
 from segtrain.errors import UserError
@@ -9,23 +8,37 @@ from segtrain.errors import UserError
 def schedule_length(trainer: dict[str, Any], batches_per_epoch: int) -> int:
     """Return the optimizer steps of a run, from the Trainer's arguments alone.
 
+    Args:
+        trainer: its arguments.
+        batches_per_epoch: of one device; where gradients are accumulated, several make one step.
+
     Raises:
-        UserError: if the config sets no end.
+        UserError: if the config sets no end, or an epoch or its validation would end inside an optimizer step.
     """
-    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches", 1.0)
-    batches = (
-        min(limit, batches_per_epoch)
-        if isinstance(limit, int)
-        else int(batches_per_epoch * (1.0 if limit is None else limit))
-    )
-    per_epoch = math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1))
+    accumulation = trainer.get("accumulate_grad_batches") or 1
+    key = "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
+    batches = min(_batches(trainer.get(key), of=batches_per_epoch), batches_per_epoch)
+    validated = _batches(trainer.get("val_check_interval"), of=batches)
+    for name, count in ((key, batches), ("val_check_interval", validated)):
+        if count % accumulation:
+            raise UserError(
+                f"trainer.{name}: {trainer[name]} ends inside an optimizer step, which trainer.accumulate_grad_batches "
+                f"makes of {accumulation} batches; give a multiple of {accumulation}"
+            )
     ends = []
     if (trainer.get("max_steps") or -1) >= 0:
         ends.append(trainer["max_steps"])
     if (trainer.get("max_epochs") or -1) >= 0:
-        ends.append(trainer["max_epochs"] * per_epoch)
+        ends.append(trainer["max_epochs"] * (batches // accumulation))
     if not ends:
         raise UserError(
-            "trainer.max_epochs: missing; give trainer.max_epochs=N or ++trainer.max_steps=N, the schedule needs an end"
+            "trainer.max_epochs: missing; give trainer.max_epochs=N or trainer.max_steps=N, the schedule needs an end"
         )
     return max(1, min(ends))
+
+
+def _batches(limit: Any, *, of: int) -> int:
+    """Return how many batches a number or a share of them means; 1, anywhere in the epoch, for a time."""
+    if limit is None:
+        return of
+    return int(of * limit) if isinstance(limit, float) else limit if isinstance(limit, int) else 1

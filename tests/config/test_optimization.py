@@ -32,7 +32,7 @@ TORCHS_PLATEAU = [
         (["scheduler.warmup_steps=9"], r"^scheduler\.warmup_steps: 9, and .*0\.05.*give scheduler\.warmup_fraction=0"),
         (["optimizer.fused=true", "+optimizer.foreach=true"], r"^optimizer\.fused: true, and optimizer\.foreach too"),
         (
-            ["optimizer.fused=true", "+trainer.gradient_clip_val=1", "trainer.precision=16-mixed"],
+            ["optimizer.fused=true", "trainer.gradient_clip_val=1", "trainer.precision=16-mixed"],
             r"^optimizer\.fused: true, and trainer\.gradient_clip_val is 1: .*trainer\.precision=16-mixed.*fused=false",
         ),
         (
@@ -79,8 +79,8 @@ def test_a_combination_that_cannot_work_is_refused_with_the_reason(
         ["scheduler=plateau", "checkpoint.monitor=val/loss", "checkpoint.mode=min"],
         [*TORCHS_PLATEAU, "+scheduler.mode=max"],
         ["param_groups.layer_decay=0.8", "param_groups.lr_scaling=sqrt"],
-        ["optimizer.fused=true", "+trainer.gradient_clip_val=1", "trainer.precision=32-true"],
-        ["optimizer.fused=false", "+trainer.gradient_clip_val=1"],
+        ["optimizer.fused=true", "trainer.gradient_clip_val=1", "trainer.precision=32-true"],
+        ["optimizer.fused=false", "trainer.gradient_clip_val=1"],
     ],
 )
 def test_what_works_is_not_refused(overrides: list[str], train_config: TrainOverrides) -> None:

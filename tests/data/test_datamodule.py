@@ -167,7 +167,7 @@ def test_training_batches_are_mixed_and_evaluation_is_not() -> None:
 @pytest.mark.parametrize(("batch_size", "world_size"), [(5, 1), (6, 2), (2, 2), (10, 2)])
 def test_images_are_mixed_in_pairs_so_a_devices_batch_must_be_even(batch_size: int, world_size: int) -> None:
     own = batch_size // world_size
-    with pytest.raises(UserError, match=rf"loader\.batch_size: augmentation\.mix pairs the {own} images of a device's"):
+    with pytest.raises(UserError, match=rf"loader\.batch_size: augmentation\.mix pairs the {own} images that a device"):
         data(mix=Swap(), batch_size=batch_size).batches_per_epoch(world_size)
     assert data(mix=Swap(), batch_size=4).batches_per_epoch(2) == 2
     assert data(batch_size=batch_size).batches_per_epoch(world_size) > 0

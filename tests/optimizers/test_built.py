@@ -26,10 +26,10 @@ def built(train_config: TrainOverrides, *overrides: str) -> Optimizer:
         (["optimizer=sgd"], True),
         (["optimizer.fused=false"], False),
         (["+optimizer.foreach=true"], None),
-        (["+trainer.gradient_clip_val=1", "trainer.precision=32-true"], True),
+        (["trainer.gradient_clip_val=1", "trainer.precision=32-true"], True),
         # Lightning clips no gradients of a fused optimizer under mixed precision
-        (["+trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"], None),
-        (["+trainer.gradient_clip_val=1", "trainer.precision=16"], None),
+        (["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"], None),
+        (["trainer.gradient_clip_val=1", "trainer.precision=16"], None),
     ],
 )
 def test_the_step_is_fused_where_nothing_speaks_against_it(
@@ -50,7 +50,7 @@ def test_the_step_is_fused_where_nothing_speaks_against_it(
 def test_the_learning_rate_is_scaled_by_the_images_of_an_optimizer_step(
     overrides: list[str], lr: float, train_config: TrainOverrides
 ) -> None:
-    batch = ("loader.batch_size=16", "+trainer.accumulate_grad_batches=4", "optimizer.lr=0.01")
+    batch = ("loader.batch_size=64", "trainer.accumulate_grad_batches=4", "optimizer.lr=0.01")
     slow = ("scheduler=constant", "scheduler.warmup_fraction=0", "param_groups.encoder_lr_factor=0.5")
     optimizer = built(train_config, *batch, *slow, *overrides)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
