@@ -22,8 +22,8 @@ def schedule_length(trainer: dict[str, Any], batches_per_epoch: int) -> int:
     for name, count in ((key, batches), ("val_check_interval", validated)):
         if count % accumulation:
             raise UserError(
-                f"trainer.{name}: {trainer[name]} ends inside an optimizer step, which trainer.accumulate_grad_batches "
-                f"makes of {accumulation} batches; give a multiple of {accumulation}"
+                f"trainer.{name}: {trainer.get(name)} ends inside an optimizer step, which "
+                f"trainer.accumulate_grad_batches makes of {accumulation} batches; give a multiple of {accumulation}"
             )
     ends = []
     if (trainer.get("max_steps") or -1) >= 0:

@@ -1,6 +1,5 @@
 """Are an optimizer step's images the same however they are divided, and does each batch know the labels of all?"""
 
-import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,19 +146,15 @@ def test_images_that_cannot_be_divided_are_refused(images: int, devices: int, pa
         data(devices, parts, batch_size=images).train_dataloader()
 
 
-def test_a_loader_takes_its_time_for_a_step_together() -> None:
-    loader = data(1, 4).train_dataloader()
-    taken = []
-    batches = iter(loader)
-    real = copy.copy(loader.dataset)
+def test_the_batches_of_a_step_are_loaded_before_the_first_of_them_is_given() -> None:
+    read = []
 
-    def read(key: Key) -> dict[str, Any]:
-        taken.append(key)
-        return real[key]
+    class Watched(Noise):
+        def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            read.append(index)
+            return super().__getitem__(index)
 
-    loader.dataset.__class__ = type("Read", (type(loader.dataset),), {"__getitem__": lambda _, key: read(key)})
-    next(batches)
-    assert len(taken) == 8
-    for _ in range(3):
-        next(batches)
-    assert len(taken) == 8
+    module = data(1, 4)
+    module.source = Watched
+    batches = iter(module.train_dataloader())
+    assert [len(read) for batch in (next(batches) for _ in range(5)) if batch] == [8, 8, 8, 8, 16]
