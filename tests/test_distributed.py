@@ -26,6 +26,7 @@ OVERRIDES = (
     "model={_target_:mynet.Net,num_classes:3}",
     "loss=ce",
     "optimizer=sgd",
+    "loader.batch_size=4",
 )
 
 
@@ -50,7 +51,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("double")
-    return train(folder, "trainer=ddp_cpu", "trainer.precision=32-true", "trainer.max_epochs=2")[0]
+    parts = "trainer.accumulate_grad_batches=2"  # of one image each
+    return train(folder, "trainer=ddp_cpu", "trainer.precision=32-true", "trainer.max_epochs=2", parts)[0]
 
 
 def test_two_processes_make_one_run_folder(double: Path) -> None:
@@ -59,7 +61,7 @@ def test_two_processes_make_one_run_folder(double: Path) -> None:
     assert not list(double.glob("*process*"))
 
 
-def test_two_processes_take_the_steps_of_one(single: Path, double: Path) -> None:
+def test_two_processes_of_two_parts_take_the_steps_of_one(single: Path, double: Path) -> None:
     one, two = (torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (single, double))
     assert one["global_step"] == two["global_step"]
     for name, tensor in one["training_state_dict"].items():
