@@ -32,8 +32,8 @@ TORCHS_PLATEAU = [
         (["scheduler.warmup_steps=9"], r"^scheduler\.warmup_steps: 9, and .*0\.05.*give scheduler\.warmup_fraction=0"),
         (["optimizer.fused=true", "+optimizer.foreach=true"], r"^optimizer\.fused: true, and optimizer\.foreach too"),
         (
-            ["optimizer.fused=true", "trainer.gradient_clip_val=1", "trainer.precision=16-mixed"],
-            r"^optimizer\.fused: true, and trainer\.gradient_clip_val is 1: .*trainer\.precision=16-mixed.*fused=false",
+            ["optimizer.fused=true", "trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"],
+            r"^optimizer\.fused: true, and trainer\.gradient_clip_val is 1: .*trainer\.precision=bf16-mixed.*fused=false",
         ),
         (
             ["scheduler=onecycle", *ADAGRAD],
