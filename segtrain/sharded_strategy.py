@@ -1,5 +1,6 @@
 """Lightning's door to sharded networks: `trainer=fsdp`."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch.optim import Optimizer
 from segtrain import sharded_state, sharding
 from segtrain.checkpoint import read_checkpoint
 from segtrain.errors import UserError
+
+log = logging.getLogger("segtrain")
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -56,13 +59,14 @@ class ShardedStrategy(ModelParallelStrategy):
                 "trainer.sync_batchnorm: true, and torch synchronises batch norms on GPUs alone; give norm=group, or "
                 "trainer.sync_batchnorm=false"
             )
-        sharding.shard(
+        parts = sharding.shard(
             network,
             self.device_mesh["data_parallel"],
             size=size,
             bf16=self.precision_plugin.precision == "bf16-mixed",
             reshard=self.reshard_after_forward,
         )
+        log.info(f"weights are shared out among {self.world_size} devices, and gathered in {len(parts) + 1} parts")
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None

@@ -24,8 +24,10 @@ SMALLEST = 1 / 256  # below that a message of its own is not worth it, and the w
 
 def shard(
     model: nn.Module, mesh: DeviceMesh, *, size: tuple[int, int, int], bf16: bool = False, reshard: bool = True
-) -> None:
-    """Share the weights out among the devices of a mesh, in place; all ranks begin with those of the first.
+) -> list[nn.Module]:
+    """Share the weights out among the devices of a mesh, in place; return the parts that are gathered one at a time.
+
+    All ranks begin with the weights of the first.
 
     Args:
         model: on the CPU, the same network on every rank.
@@ -51,6 +53,7 @@ def shard(
         )
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard and part is not model)
         placed |= own
+    return parts
 
 
 def find_parts(model: nn.Module, size: tuple[int, int, int]) -> list[nn.Module]:

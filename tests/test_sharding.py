@@ -1,5 +1,6 @@
 """Do networks whose weights are shared out among devices train, score and resume as on one device?"""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import Compose
+from conftest import Compose, Run, only_run
+from omegaconf import OmegaConf
 from tiny import TinySamples, evaluation_loader, tiny_module, trainer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -296,8 +298,6 @@ def test_a_sharded_run_has_no_problems_and_its_checkpoint_may_name_the_strategy(
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_evaluation_holds_whole_weights(devices: int, compose_config: Compose, tmp_path: Path) -> None:
-    from omegaconf import OmegaConf
-
     cfg = OmegaConf.to_container(compose_config(*CPU, f"trainer.devices={devices}"), resolve=True)
     assert isinstance(cfg, dict)
     cfg["checkpoint"] = "best.ckpt"
@@ -305,6 +305,29 @@ def test_evaluation_holds_whole_weights(devices: int, compose_config: Compose, t
     built = build.build_trainer(cfg, tmp_path, callbacks=[], evaluation=True)  # type: ignore[arg-type]
     assert built.world_size == devices
     assert not isinstance(built.strategy, ShardedStrategy)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_is_scored_on_one_device_and_resumed(
+    segtrain: Run, bands: tuple[str, ...], tmp_path: Path
+) -> None:
+    segtrain: Run, bands: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = [argument for argument in bands if argument != "trainer=cpu"]
+    epoch = ("trainer.max_epochs=1", "param_groups.encoder_lr_factor=0.1", "optimizer=lion")
+    done = segtrain("train", *own, *CPU, *epoch)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert "weights are shared out among 2 devices" in (run / "train.log").read_text()
+    done = segtrain("eval", f"checkpoint={run / 'checkpoints' / 'best.ckpt'}", "trainer.devices=1")
+    assert done.returncode == 0, done.stderr
+    scored, tested = (json.loads((f / "metrics.json").read_text()) for f in (run / "eval" / "test", run))
+    for name in ("test/miou", "test/pixel_accuracy", "test/iou/a", "test/f1/c"):
+        assert scored[name] == pytest.approx(tested[name], abs=1e-12)
+    before = read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"]
+    done = segtrain("train", f"resume={run}", "trainer.max_epochs=2", "test=false")
+    assert done.returncode == 0, done.stderr
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 2 * before
 
 
 def test_synchronised_batch_norm_on_a_cpu_is_a_sentence() -> None:
