@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_map_only
 
 log = logging.getLogger("segtrain")
 
@@ -51,9 +52,18 @@ def shard(
         policy = MixedPrecisionPolicy(
             param_dtype=None if precise else torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
+        part.register_forward_hook(_without_views)
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard and part is not model)
         placed |= own
     return parts
+
+
+def _without_views(part: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Return copies of outputs that are views.
+
+    A change in place of a view takes away the hook that gathers the part's weights for its backward pass.
+    """
+    return tree_map_only(Tensor, lambda tensor: tensor if tensor._base is None else tensor.clone(), outputs)
 
 
 def find_parts(model: nn.Module, size: tuple[int, int, int]) -> list[nn.Module]:

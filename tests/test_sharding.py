@@ -117,6 +117,7 @@ def trained_in_two_processes(rank: int) -> dict[str, Any]:
         "half": shards_in_bfloat16(),
         "bad": bad_gradient_of_one_rank(rank),
         "lion": difference_of_lion(),
+        "views": difference_of_gradients(),
     }
 
 
@@ -161,7 +162,45 @@ def difference_of_lion() -> float:
             model(torch.linspace(0, 1, 192).view(1, 3, 8, 8)).square().mean().backward()
             optimizer.step()
     pairs = zip(whole.parameters(), sharded.parameters(), strict=True)
-    return max(float((a - b.full_tensor()).abs().max()) for a, b in pairs)
+    return max(float((a - b.full_tensor()).detach().abs().max()) for a, b in pairs)
+
+
+class Rows(nn.Module):
+    """Returns a view, as transformers' patch embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.conv(image).sin().flatten(2)
+
+
+class ChangesViews(nn.Module):
+    """Changes in place what its parts return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(Rows() for _ in range(8))
+
+    def forward(self, image: Tensor) -> Tensor:
+        for part in self.parts:
+            rows = part(image)
+            rows += 1
+            image = rows.view_as(image)
+        return image
+
+
+def difference_of_gradients() -> float:
+    torch.manual_seed(0)
+    whole, sharded = ChangesViews(), ChangesViews()
+    sharded.load_state_dict(whole.state_dict())
+    parts = sharding.shard(sharded, init_device_mesh("cpu", (2,)), size=(3, 4, 4))
+    assert parts == list(sharded.parts)
+    for model in (whole, sharded):
+        model(torch.linspace(0, 1, 48).view(1, 3, 4, 4)).square().mean().backward()
+    pairs = zip(whole.parameters(), sharded.parameters(), strict=True)
+    return max(float((a.grad - b.grad.full_tensor()).abs().max()) for a, b in pairs)  # type: ignore[union-attr,operator]
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +265,12 @@ def test_a_gradient_that_is_not_finite_on_one_rank_is_seen_by_all(runs: tuple[Pa
 
 def test_lion_steps_on_slices_as_on_whole_weights(runs: tuple[Path, list[Any]]) -> None:
     assert runs[1][0]["lion"] < 1e-6
+
+
+def test_parts_whose_outputs_are_changed_in_place_have_the_gradients_of_a_whole_network(
+    runs: tuple[Path, list[Any]],
+) -> None:
+    assert runs[1][0]["views"] < 1e-6
 
 
 class Called(nn.Module):
@@ -309,8 +354,6 @@ def test_evaluation_holds_whole_weights(devices: int, compose_config: Compose, t
 
 @pytest.mark.slow
 def test_a_sharded_run_is_scored_on_one_device_and_resumed(
-    segtrain: Run, bands: tuple[str, ...], tmp_path: Path
-) -> None:
     segtrain: Run, bands: tuple[str, ...], tmp_path: Path
 ) -> None:
     own = [argument for argument in bands if argument != "trainer=cpu"]
