@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segtrain import sharded_state
 from segtrain.errors import UserError
 
 FORMAT = 1
@@ -106,15 +107,20 @@ def reads(path: Path) -> bool:
     return True
 
 
-def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: Path, *, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
     """Return a verified checkpoint; nothing in it is executed.
+
+    Args:
+        path: the file.
+        map_location: the device of its tensors.
+        mmap: leave its tensors in the file until they are read.
 
     Raises:
         UserError: as `verify`, and for a file of another format version.
     """
     verify(path)
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UserError(f"checkpoint: {path} cannot be read: {str(error).splitlines()[0]}") from error
     version = checkpoint.get("segtrain_format") if isinstance(checkpoint, dict) else None
@@ -205,4 +211,4 @@ def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str
         raise UserError(
             f"checkpoint: {path} was trained with dataset.num_classes={then} and another model than this; {detail}"
         )
-    module.load_state_dict(weights)
+    sharded_state.load_weights(module, weights)

@@ -17,6 +17,7 @@ from segtrain.losses.reduction import part_of_step
 from segtrain.metrics.confusion import ConfusionMatrix
 from segtrain.metrics.scores import scores
 from segtrain.models.normalize import Normalize
+from segtrain.sharded_strategy import ShardedStrategy
 
 log = logging.getLogger("segtrain")
 
@@ -36,6 +37,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: makes a schedule from the optimizer; it is stepped per iteration, or by `StepPlateau`.
         seed: with epoch, batch and rank, all that random layers depend on; None leaves them free.
         channels_last: memory format of images.
+        crop_size: pixels along the side of an image that the network takes; read where its weights are shared out.
         config: the plain config that checkpoints carry.
     """
 
@@ -52,6 +54,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         seed: int | None = None,
         channels_last: bool = True,
+        crop_size: int = 256,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class SegmentationModule(pl.LightningModule):
         self.make_scheduler = scheduler
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.crop_size = crop_size
         self.config = config or {}
         self.warned: set[str] = set()
         self.part_losses: list[Tensor] = []  # of the running optimizer step's batches
@@ -79,6 +83,13 @@ class SegmentationModule(pl.LightningModule):
     def predict_logits(self, image: Tensor) -> Tensor:
         """Return float32 logits (N, C, H, W) of uint8 images of any size."""
         return self.any_size(self.model, self._prepare(image))
+
+    def configure_model(self) -> None:
+        """Share the network's weights out, where the Trainer says so."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy):
+            size = (self.normalize.mean.numel(), self.crop_size, self.crop_size)
+            strategy.shard(self.model, size=size)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         if self.seed is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtrain.adapt import adapt, normalize_for
+from segtrain.adapt import adapt, crop_size, normalize_for
 from segtrain.build.node import build_node
 from segtrain.build.optimization import optimizer_maker, scheduler_maker
 from segtrain.errors import UserError
@@ -64,6 +64,7 @@ def build_module(
         scheduler=scheduler_maker(cfg, total_steps) if total_steps is not None else None,
         seed=None if cfg["deterministic"] == "none" else cfg["seed"],
         channels_last=cfg["perf"]["channels_last"],
+        crop_size=crop_size(cfg)[1] or 256,
         config=plain,
     )
     if cfg["compile"] and total_steps is not None:

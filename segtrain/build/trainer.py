@@ -18,6 +18,7 @@ from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.optimization import is_plateau
+from segtrain.config.sharding import shards
 from segtrain.config.targets import locate
 from segtrain.hardware import precision_of
 from segtrain.logs import adopt_library_loggers
@@ -79,6 +80,10 @@ def build_trainer(
     node = dict(cfg["trainer"])
     if evaluation:
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
+        if shards(node):  # evaluation holds whole weights, so sharing them out gains nothing
+            node["strategy"] = "auto" if node.get("devices") in (1, "1", [0]) else "ddp"
+    elif shards(node):
+        node["inference_mode"] = False  # weights that validation gathers are trained on after it
     if "precision" in node:
         node["precision"] = precision_of(node)
     node.setdefault("num_sanity_val_steps", 0)

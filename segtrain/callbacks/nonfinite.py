@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from segtrain import sharded_state
 from segtrain.errors import UserError
 
 log = logging.getLogger("segtrain")
@@ -50,7 +51,8 @@ class NonFinite(pl.Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients or trainer.precision == "16-mixed":
             return
-        bad = ~torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all()
+        norms = torch.stack(torch._foreach_norm([sharded_state.local(gradient) for gradient in gradients]))
+        bad = sharded_state.on_any_rank(~torch.isfinite(norms).all(), gradients)
         place = (trainer.current_epoch, trainer.fit_loop.batch_idx)
         if self.policy == "skip":
             self._skip(trainer, optimizer, place) if bool(bad) else self._go_on()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from segtrain.config.sharding import shards
+
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
 LONG = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's shorthands
 
@@ -51,8 +53,8 @@ def _precision_problems(trainer: dict[str, Any], device: str) -> list[str]:
 
 
 def _norm_problems(trainer: dict[str, Any], device: str) -> list[str]:
-    if not trainer.get("sync_batchnorm") or device == "cuda":
-        return []
+    if not trainer.get("sync_batchnorm") or device == "cuda" or shards(trainer):
+        return []  # trainer=fsdp looks whether the network has any
     return [
         f"trainer.sync_batchnorm: true, and torch synchronises batch norms on GPUs alone, not on {device}; give "
         "trainer.sync_batchnorm=false, and norm=group for statistics that need no synchronising"

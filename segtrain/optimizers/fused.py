@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam
 
 DEVICES = ("cpu", "cuda")
@@ -25,4 +26,6 @@ def may_fuse(optimizer: Any, settings: dict[str, Any], parameters: Sequence[nn.P
         return False
     if settings.get("fused", "auto") != "auto" or settings.get("foreach") or settings.get("differentiable"):
         return False
+    if issubclass(optimizer, SGD) and any(isinstance(p, DTensor) for p in parameters):
+        return False  # torch has Adam's fused step for weights that are shared out among devices, and not SGD's
     return all(p.device.type in DEVICES and p.dtype in (torch.float32, torch.float64) for p in parameters)
