@@ -13,6 +13,7 @@ from segtrain.build.node import build_node
 from segtrain.config.targets import locate
 from segtrain.errors import UserError
 from segtrain.hardware import precision_of
+from segtrain.models.encoders.encoder import Encoder
 from segtrain.optimizers.fused import may_fuse
 from segtrain.optimizers.groups import hidden_weights, lr_factor, parameter_groups
 
@@ -31,7 +32,9 @@ def optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
         split = getattr(target, "splits_hidden_weights", False)
         hidden = hidden_weights(model, num_classes=cfg["dataset"]["num_classes"]) if split else None
         try:
-            parameters = parameter_groups(model, lr=node.get("lr"), hidden=hidden, **groups)
+            parameters = parameter_groups(
+                model, lr=node.get("lr"), hidden=hidden, trained_later=_trained_later(model, cfg), **groups
+            )
         except ValueError as error:
             raise UserError(f"param_groups.{error}") from error
         trained = [parameter for group in parameters for parameter in group["params"]]
@@ -40,6 +43,14 @@ def optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
         return build_node("optimizer", given | fuse, params=parameters)
 
     return make
+
+
+def _trained_later(model: nn.Module, cfg: Config) -> list[nn.Parameter]:
+    """Return the parameters of the stages that are frozen for a while; an optimizer passes over them until then."""
+    encoder = getattr(model, "encoder", None)
+    if cfg.get("unfreeze_epoch") is None or not isinstance(encoder, Encoder):
+        return []
+    return encoder.frozen_parameters()
 
 
 def _scaled(cfg: Config) -> Config:

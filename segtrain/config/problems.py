@@ -7,6 +7,7 @@ from segtrain.config.capabilities import capability_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
+from segtrain.config.recipes import recipe_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
 from segtrain.config.trust import trust_problems
@@ -53,6 +54,7 @@ def find_problems(
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + optimization_problems(cfg)
+        + recipe_problems(cfg)
         + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
         + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
     )

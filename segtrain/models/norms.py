@@ -1,11 +1,13 @@
 """Other norms in place of a built network's batch norm: group norm, constant or synchronised batch norm."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = ("batch", "group", "frozen")
 GROUPS = 32  # Wu and He, 2018, arXiv:1803.08494, section 4
@@ -47,6 +49,29 @@ def restore_norms(replaced: Replaced) -> None:
         norm._parameters, norm._buffers = now._parameters, now._buffers
         norm.train(now.training)
         setattr(parent, name, norm)
+
+
+@contextmanager
+def fresh_statistics(model: nn.Module) -> Iterator[list[_BatchNorm]]:
+    """Let batch norms forget their statistics, and average those of all batches that the network sees inside, equally.
+
+    The network is in training mode inside. Norms that stay in evaluation there, those of frozen stages, are left as
+    they are, and are not among those that it gives.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    try:
+        yield norms
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
 
 
 def _replace(module: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> Replaced:
