@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from segtrain.callbacks.average import WeightAverage, tensors_of
 from segtrain.callbacks.checkpoints import is_last_batch
@@ -43,6 +44,7 @@ class WeightSWA(WeightAverage):
         self.count = 0  # of the weights in the average
         self.epoch = 0  # of the last of them
         self.stale = False  # the statistics are not those of the average
+        self.modes: dict[nn.Module, bool] = {}  # of the network's modules in training
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
@@ -80,11 +82,12 @@ class WeightSWA(WeightAverage):
             self.average = {name: tensor.detach().clone() for name, tensor in own.items()}
         self.count += 1
         for name, tensor in own.items():
-            if isinstance(tensor, torch.nn.Parameter) and tensor.is_floating_point():
+            if isinstance(tensor, nn.Parameter) and tensor.is_floating_point():
                 self.average[name].lerp_(tensor.detach(), 1 / self.count)
             else:
                 self.average[name].copy_(tensor)
         self.stale = True
+        self.modes = {module: module.training for module in pl_module.model.modules()}  # type: ignore[union-attr]
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._refresh(trainer, pl_module)
@@ -102,7 +105,7 @@ class WeightSWA(WeightAverage):
             return
         self.stale = False
         self.swap(pl_module)
-        with torch.inference_mode(False), torch.no_grad(), fresh_statistics(pl_module.model) as norms:  # type: ignore[arg-type]
+        with torch.inference_mode(False), torch.no_grad(), fresh_statistics(self.modes) as norms:
             if norms:
                 self._see_batches(trainer, pl_module)
             for statistic in (getattr(norm, name) for norm in norms for name in ("running_mean", "running_var")):

@@ -1,7 +1,7 @@
 """Other norms in place of a built network's batch norm: group norm, constant or synchronised batch norm."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch.nn.functional as F
@@ -52,15 +52,18 @@ def restore_norms(replaced: Replaced) -> None:
 
 
 @contextmanager
-def fresh_statistics(model: nn.Module) -> Iterator[list[_BatchNorm]]:
+def fresh_statistics(training: Mapping[nn.Module, bool]) -> Iterator[list[_BatchNorm]]:
     """Let batch norms forget their statistics, and average those of all batches that the network sees inside, equally.
 
-    The network is in training mode inside. Norms that stay in evaluation there, those of frozen stages, are left as
-    they are, and are not among those that it gives.
+    Norms that are in evaluation while the network trains, as those of frozen stages, stay as they are, and are not
+    among those that it gives.
+
+    Args:
+        training: all modules of the network, and whether each is in training mode while it trains; so they are inside.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    modes = {module: module.training for module in training}
+    _set_modes(training)
+    norms = [m for m in training if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -70,8 +73,12 @@ def fresh_statistics(model: nn.Module) -> Iterator[list[_BatchNorm]]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
+        _set_modes(modes)
+
+
+def _set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
 
 
 def _replace(module: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> Replaced:
