@@ -31,14 +31,13 @@ def optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
     def make(model: nn.Module) -> Optimizer:
         split = getattr(target, "splits_hidden_weights", False)
         hidden = hidden_weights(model, num_classes=cfg["dataset"]["num_classes"]) if split else None
+        later = _trained_later(model, cfg)
         try:
-            parameters = parameter_groups(
-                model, lr=node.get("lr"), hidden=hidden, trained_later=_trained_later(model, cfg), **groups
-            )
+            parameters = parameter_groups(model, lr=node.get("lr"), hidden=hidden, trained_later=later, **groups)
         except ValueError as error:
             raise UserError(f"param_groups.{error}") from error
         trained = [parameter for group in parameters for parameter in group["params"]]
-        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips) else {}
+        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips, later=bool(later)) else {}
         given = {key: value for key, value in node.items() if (key, value) != ("fused", "auto")}
         return build_node("optimizer", given | fuse, params=parameters)
 

@@ -64,9 +64,10 @@ class EarlyStop(pl.Callback):
 
     def _say(self, trainer: pl.Trainer, what: str) -> None:
         best = "no validation had a score" if self.best is None else f"{self.best:.4f} in epoch {self.best_epoch + 1}"
+        validations = "validation" if self.waited == 1 else "validations"
         if trainer.is_global_zero:
             log.info(
-                f"{what}: {self.waited} validations brought no better {self.monitor} than the best ({best}); "
+                f"{what}: {self.waited} {validations} brought no better {self.monitor} than the best ({best}); "
                 f"early_stopping={self.waited + 1} or more, or null, goes on"
             )
 

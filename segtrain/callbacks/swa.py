@@ -118,7 +118,8 @@ class WeightSWA(WeightAverage):
         for number, batch in enumerate(batches):
             pl_module.seed_step(self.epoch, number)  # type: ignore[operator]
             batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-            with trainer.precision_plugin.train_step_context():
+            # uncompiled: the statistics of a mean over batches would break the graph, for a few batches
+            with trainer.precision_plugin.train_step_context(), torch.compiler.set_stance("force_eager"):
                 pl_module(batch["image"])
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -41,6 +41,12 @@ def _unfreeze_problems(cfg: dict[str, Any], trainer: dict[str, Any]) -> list[str
         problems.append(f"unfreeze_epoch: {first} is not a number of epochs of 1 or more; null never unfreezes")
     if not cfg["frozen_stages"]:
         problems.append(f"unfreeze_epoch: {first}, but frozen_stages is 0: nothing is frozen; give frozen_stages too")
+    optimizer = cfg["optimizer"] if isinstance(cfg["optimizer"], dict) else {}
+    if optimizer.get("fused") is True and str(optimizer.get("_target_")).endswith(".SGD"):
+        problems.append(
+            f"optimizer.fused: true, and unfreeze_epoch is {first}: torch's fused SGD fails where parameters get their "
+            "first gradient later than others; give optimizer.fused=false"
+        )
     if isinstance(epochs, int) and 0 <= epochs <= first:
         problems.append(
             f"unfreeze_epoch: {first}, and the run ends after trainer.max_epochs={epochs}; give fewer, or null to keep "

@@ -168,3 +168,20 @@ def test_more_epochs_begin_the_average_anew(tmp_path: Path, caplog: pytest.LogCa
     assert average.count == 2  # those at steps 12 and 15
     assert "the average of the weights begins with those of epoch 4, and is scored" in caplog.messages
     assert all(torch.equal(recorder.validated[0][n], tensor) for n, tensor in recorder.trained[0].items())
+
+
+class Rates(pl.Callback):
+    """Keep the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(("start", "own"), [(0, 0), (3, 3), (6, 6)])
+def test_the_learning_rate_is_constant_from_the_start_on(start: int, own: int, tmp_path: Path) -> None:
+    rates = Rates()
+    fit(tmp_path, WeightSWA(start, total_steps=6, lr=0.02), rates, module=tiny_module(), epochs=2)
+    assert rates.rates == [0.1] * own + [0.02] * (6 - own)

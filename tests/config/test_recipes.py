@@ -33,6 +33,10 @@ FROZEN = ("frozen_stages=2", "init_from=some.ckpt")
         ([*FROZEN, "unfreeze_epoch=0"], r"^unfreeze_epoch: 0 is not a number of epochs of 1 or more"),
         ([*FROZEN, "unfreeze_epoch=-1"], r"^unfreeze_epoch: -1 is not a number of epochs"),
         ([*FROZEN, "unfreeze_epoch=60"], r"^unfreeze_epoch: 60, and the run ends after trainer\.max_epochs=60"),
+        (
+            [*FROZEN, "unfreeze_epoch=3", "optimizer=sgd", "optimizer.fused=true"],
+            r"^optimizer\.fused: true, and unfreeze_epoch is 3: torch's fused SGD fails.*give optimizer\.fused=false",
+        ),
         (["progressive=[]"], r"^progressive: \[\] are not shares above 0 to 1, such as \[0\.5,0\.75,1\]"),
         (["progressive=[0,1]"], r"^progressive: \[0\.0, 1\.0\] are not shares"),
         (["progressive=[0.5,1.5]"], r"^progressive: \[0\.5, 1\.5\] are not shares"),
