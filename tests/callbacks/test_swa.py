@@ -21,6 +21,13 @@ from segtrain.module import SegmentationModule
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
+class DropoutFirst(TinyNet):
+    """A network whose norm sees what dropout draws."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.norm(self.dropout(self.conv(image))).relu())
+
+
 class Recorder(pl.Callback):
     """Keep the weights at the end of every epoch, those that validation sees, and the random state after it."""
 
@@ -81,7 +88,7 @@ def test_the_average_is_the_equal_one_of_the_epochs_from_its_start_on(tmp_path: 
 
 
 def test_it_is_scored_from_its_start_on_with_the_statistics_that_torch_computes(tmp_path: Path) -> None:
-    module, recorder, average = tiny_module(), Recorder(), WeightSWA(6, total_steps=12)
+    module, recorder, average = tiny_module(DropoutFirst()), Recorder(), WeightSWA(6, total_steps=12)
     fit(tmp_path, recorder, average, module=module)
     first = recorder.validated[0]
     assert all(torch.equal(first[name], tensor) for name, tensor in recorder.trained[0].items())
