@@ -50,7 +50,7 @@ def with_segtrain(cfg: dict[str, Any], plain: dict[str, Any], steps: int) -> flo
         module = build.build_module(cfg, plain=plain, total_steps=steps)
         clock = Clock()
         run = Path(folder)
-        callbacks = [*build.build_callbacks(cfg, run), clock]
+        callbacks = [*build.build_callbacks(cfg, run, total_steps=steps), clock]
         logger = build.build_logger(cfg, run)
         trainer = build.build_trainer(cfg, run, callbacks=callbacks, logger=logger)
         trainer.fit(module, datamodule=data)

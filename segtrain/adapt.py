@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from segtrain.config.facts import crop_size
+from segtrain.data.progressive import side_at
 from segtrain.errors import UserError
 from segtrain.models.encoders.encoder import Encoder
 from segtrain.models.normalize import Normalize
@@ -25,12 +27,6 @@ def normalize_for(model: nn.Module, dataset: Config) -> Normalize:
     return Normalize(*values)
 
 
-def crop_size(cfg: Config) -> tuple[str, int | None]:
-    """Return the side of a training crop in pixels, None if the augmentation has none, and the key that says it."""
-    own, shared = (cfg[group].get("crop_size") for group in ("augmentation", "dataset"))
-    return ("augmentation.crop_size", own) if own not in (None, shared) else ("dataset.crop_size", shared)
-
-
 def adapt(model: nn.Module, cfg: Config) -> None:
     """Apply the settings that hold for any network: its norms, frozen stages, and the crop that it needs."""
     key, crop = crop_size(cfg)
@@ -39,6 +35,12 @@ def adapt(model: nn.Module, cfg: Config) -> None:
         raise UserError(
             f"{key}: {crop} pixels are fewer than the {needed} that {type(model).__name__} needs for its "
             f"pyramid; give {needed} or more, or a smaller model.output_stride"
+        )
+    share = min(cfg.get("progressive") or [1.0])
+    if crop is not None and (smallest := side_at(share, crop)) < needed:
+        raise UserError(
+            f"progressive: {share:g} of {key}={crop} is {smallest} pixels, fewer than the {needed} that "
+            f"{type(model).__name__} needs for its pyramid; give a larger share"
         )
     try:
         change_norms(model, cfg["norm"])

@@ -92,9 +92,13 @@ class SegmentationModule(pl.LightningModule):
             strategy.shard(self.model, size=size)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        # a step depends on its number, not on how many came before it in this process
+        self.seed_step(self.current_epoch, batch_idx)
+
+    def seed_step(self, epoch: int, batch_idx: int) -> None:
+        """Seed this rank's random layers for a batch of an epoch, unless they are left free."""
         if self.seed is not None:
-            # a step depends on its number, not on how many came before it in this process
-            words = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+            words = (self.seed, epoch, batch_idx, self.global_rank)
             torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:

@@ -9,12 +9,12 @@ import pytorch_lightning as pl
 import torch
 
 from segtrain import tensorboard
-from segtrain.adapt import crop_size
 from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.callbacks.stop import Stopped
 from segtrain.checkpoint import LAST, count_in_parts, load_weights, position, read_checkpoint, resume_point
 from segtrain.config.check import report
+from segtrain.config.facts import crop_size
 from segtrain.config.resumed import resume_problems
 from segtrain.data.datamodule import SegmentationData
 from segtrain.deterministic import explain

@@ -112,7 +112,7 @@ def test_every_other_option_builds(group: str, option: str, compose_config: Comp
     data = build.build_data(cfg)
     assert data.batches_per_epoch(1) >= 1
     module = build.build_module(cfg, plain=plain_config(composed), total_steps=10)
-    callbacks = build.build_callbacks(cfg, tmp_path)
+    callbacks = build.build_callbacks(cfg, tmp_path, total_steps=10)
     logger = build.build_logger(cfg, tmp_path)
     trainer = build.build_trainer(cfg, tmp_path, callbacks=callbacks, logger=logger)
     configured = module.configure_optimizers()

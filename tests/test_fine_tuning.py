@@ -1,6 +1,7 @@
 """Does training start from what it is told to: a file, frozen stages, other norms, auxiliary heads?"""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torchvision
 from conftest import Compose, Run, only_run
 
 from segtrain import build, training
+from segtrain.callbacks.unfreeze import Unfreeze
 from segtrain.checkpoint import read_checkpoint
 from segtrain.config.check import check_keys, plain_config
 from segtrain.config.problems import find_problems
@@ -210,3 +212,29 @@ def test_restoring_a_checkpoint_never_asks_for_pretrained_weights(
         ("model=smp", "model.weights=imagenet"),
     ):
         module_for(*overrides, restore=True)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "muon"])
+def test_an_optimizer_passes_over_stages_that_are_frozen_for_a_while(module_for: Any, optimizer: str) -> None:
+    overrides = (*SMALL, "frozen_stages=2", f"optimizer={optimizer}", "optimizer.weight_decay=0.5")
+    module = module_for(*overrides, "unfreeze_epoch=1")
+    made = module.configure_optimizers()["optimizer"]
+    assert sum(len(group["params"]) for group in made.param_groups) == len(list(module.model.parameters()))
+    frozen = module.model.encoder.frozen_parameters()
+    before = [parameter.detach().clone() for parameter in frozen]
+    for step in range(2):
+        made.zero_grad()
+        module.model(torch.rand(2, 3, 32, 32)).square().mean().backward()
+        made.step()
+        same = [torch.equal(parameter, old) for parameter, old in zip(frozen, before, strict=True)]
+        assert not any(same) if step else all(same)
+        module.model.encoder.freeze(0)
+    assert all(module_.training for module_ in module.model.encoder.modules())
+    for_good = module_for(*overrides).configure_optimizers()["optimizer"]
+    assert sum(len(g["params"]) for g in for_good.param_groups) == len(list(module.model.parameters())) - len(frozen)
+
+
+def test_a_strategy_that_cannot_unfreeze_is_refused() -> None:
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace())
+    with pytest.raises(UserError, match=r"unfreeze_epoch: parameters of SimpleNamespace stay frozen; give null"):
+        Unfreeze(1).on_fit_start(trainer, None)  # type: ignore[arg-type]

@@ -77,6 +77,35 @@ def evaluation_loader(samples: TinySamples, *, batch_size: int = 2) -> DataLoade
     return DataLoader(samples, batch_sampler=keys, collate_fn=collate)  # type: ignore[arg-type]
 
 
+class TinyData(pl.LightningDataModule):
+    """Training batches as the data module's, dealt to the ranks, of which the first of an epoch can be had again."""
+
+    def __init__(self, count: int = 6, *, batch_size: int = 2, start: tuple[int, int] = (0, 0)) -> None:
+        super().__init__()
+        self.samples = TinySamples(count)
+        self.batch_size = batch_size  # of all ranks together
+        self.start = start
+
+    def _sampler(self) -> EpochSampler:
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        size = self.batch_size // ranks
+        return EpochSampler(self.samples.count, batch_size=size, seed=0, rank=rank, world_size=ranks, start=self.start)
+
+    def _loader(self, keys: Any, size: int) -> DataLoader[Any]:
+        return DataLoader(self.samples, batch_sampler=BatchSampler(keys, size, True), collate_fn=collate)  # type: ignore[arg-type]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        sampler = self._sampler()
+        return self._loader(sampler, sampler.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return evaluation_loader(TinySamples(2))
+
+    def first_batches(self, epoch: int, count: int) -> DataLoader[Any]:
+        sampler = self._sampler()
+        return self._loader(sampler.keys(epoch)[: count * sampler.batch_size], sampler.batch_size)
+
+
 def tiny_module(model: nn.Module | None = None, **options: Any) -> SegmentationModule:
     """Return the module of a network that takes values from 0 to 1; the same weights every time."""
     torch.manual_seed(0)

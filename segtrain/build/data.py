@@ -16,6 +16,7 @@ from segtrain.data.datamodule import SPLITS, SegmentationData
 from segtrain.data.images import ImageReader
 from segtrain.data.labels import LabelMap
 from segtrain.data.parts import Folds, Fraction
+from segtrain.data.progressive import Progressive
 from segtrain.data.source import MakeSource
 
 log = logging.getLogger("segtrain")
@@ -34,6 +35,7 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
     return SegmentationData(
         source,
         augmentation=Augmentation(transforms, ignore_index=dataset["ignore_index"]),
+        progressive=build_progressive(cfg),
         mix=build_node("augmentation.mix", mix) if mix else None,
         sampling=build_node("sampling", cfg["sampling"]),
         cache=choose_cache(loader["cache"], folder=cfg["paths"]["cache"], dataset=dataset),
@@ -51,6 +53,12 @@ def build_data(cfg: Config, *, start: tuple[int, int] = (0, 0), test_split: str 
         repeat_epoch=bool(cfg["trainer"].get("overfit_batches")),
         test_split=test_split,
     )
+
+
+def build_progressive(cfg: Config) -> Progressive | None:
+    """Return what makes the crops of some epochs smaller; None for crops of one size, and where nothing is trained."""
+    shares = cfg.get("progressive")
+    return Progressive(shares, epochs=cfg["trainer"]["max_epochs"]) if shares else None
 
 
 def build_source(dataset: Config) -> MakeSource:

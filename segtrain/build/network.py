@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtrain.adapt import adapt, crop_size, normalize_for
+from segtrain.adapt import adapt, normalize_for
 from segtrain.build.node import build_node
 from segtrain.build.optimization import optimizer_maker, scheduler_maker
+from segtrain.config.facts import crop_size
 from segtrain.errors import UserError
 from segtrain.inference.any_size import AnySize
 from segtrain.module import SegmentationModule

@@ -13,6 +13,7 @@ from segtrain.build.node import build_node
 from segtrain.config.targets import locate
 from segtrain.errors import UserError
 from segtrain.hardware import precision_of
+from segtrain.models.encoders.encoder import Encoder
 from segtrain.optimizers.fused import may_fuse
 from segtrain.optimizers.groups import hidden_weights, lr_factor, parameter_groups
 
@@ -30,16 +31,25 @@ def optimizer_maker(cfg: Config) -> Callable[[nn.Module], Optimizer]:
     def make(model: nn.Module) -> Optimizer:
         split = getattr(target, "splits_hidden_weights", False)
         hidden = hidden_weights(model, num_classes=cfg["dataset"]["num_classes"]) if split else None
+        later = _trained_later(model, cfg)
         try:
-            parameters = parameter_groups(model, lr=node.get("lr"), hidden=hidden, **groups)
+            parameters = parameter_groups(model, lr=node.get("lr"), hidden=hidden, trained_later=later, **groups)
         except ValueError as error:
             raise UserError(f"param_groups.{error}") from error
         trained = [parameter for group in parameters for parameter in group["params"]]
-        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips) else {}
+        fuse = {"fused": True} if may_fuse(target, node, trained, clips=clips, later=bool(later)) else {}
         given = {key: value for key, value in node.items() if (key, value) != ("fused", "auto")}
         return build_node("optimizer", given | fuse, params=parameters)
 
     return make
+
+
+def _trained_later(model: nn.Module, cfg: Config) -> list[nn.Parameter]:
+    """Return the parameters of the stages that are frozen for a while; an optimizer passes over them until then."""
+    encoder = getattr(model, "encoder", None)
+    if cfg.get("unfreeze_epoch") is None or not isinstance(encoder, Encoder):
+        return []
+    return encoder.frozen_parameters()
 
 
 def _scaled(cfg: Config) -> Config:

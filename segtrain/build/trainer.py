@@ -8,15 +8,21 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
+from segtrain.build.data import build_progressive
 from segtrain.build.node import build_node
 from segtrain.callbacks.bad_samples import BadSamples
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
+from segtrain.callbacks.crop_sizes import CropSizes
+from segtrain.callbacks.early_stop import EarlyStop
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
+from segtrain.callbacks.swa import WeightSWA
+from segtrain.callbacks.unfreeze import Unfreeze
 from segtrain.checkpoint_io import AtomicCheckpointIO
+from segtrain.config.facts import crop_size
 from segtrain.config.optimization import is_plateau
 from segtrain.config.sharding import shards
 from segtrain.config.targets import locate
@@ -28,14 +34,19 @@ from segtrain.sync_norms import SyncNorms
 Config = dict[str, Any]
 
 
-def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
-    """Return the run's callbacks: those of the config, the average of weights, checkpoints and metrics.csv."""
+def build_callbacks(cfg: Config, run: Path, *, total_steps: int) -> list[pl.Callback]:
+    """Return the run's callbacks: those of the config, those of its recipe, checkpoints and metrics.csv.
+
+    Args:
+        cfg: the resolved config.
+        run: the run folder.
+        total_steps: optimizer steps of the whole run.
+    """
     policy, folder = cfg["checkpoint"], run / "checkpoints"
     own = [build_node(f"callbacks.{name}", node) for name, node in (cfg["callbacks"] or {}).items() if node]
     if not cfg["logger"]:
         own = [callback for callback in own if not isinstance(callback, pl.callbacks.LearningRateMonitor)]
-    if cfg["ema"]:
-        own.append(WeightEMA(cfg["ema_decay"]))
+    own += _recipe(cfg, total_steps)
     best = KeepBest(folder, monitor=policy["monitor"], mode=policy["mode"])
     if cfg["scheduler"] and is_plateau(locate(cfg["scheduler"]["_target_"])):
         own.append(StepPlateau(policy["monitor"]))
@@ -48,6 +59,25 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
     return [watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+
+
+def _recipe(cfg: Config, total_steps: int) -> list[pl.Callback]:
+    """Return what makes the average of weights, unfreezes stages, says how crops grow, and ends training early."""
+    found: list[pl.Callback] = []
+    if cfg["ema"]:
+        found.append(WeightEMA(cfg["ema_decay"]))
+    if cfg["swa"]:
+        start = round(cfg["swa_start"] * total_steps)
+        base_lr = cfg["optimizer"].get("lr")
+        found.append(WeightSWA(start, total_steps=total_steps, lr=cfg["swa_lr"], base_lr=base_lr))
+    if cfg["unfreeze_epoch"] is not None:
+        found.append(Unfreeze(cfg["unfreeze_epoch"]))
+    if progressive := build_progressive(cfg):
+        found.append(CropSizes(progressive, crop_size(cfg)[1]))
+    if cfg["early_stopping"] is not None:
+        policy = cfg["checkpoint"]
+        found.append(EarlyStop(policy["monitor"], mode=policy["mode"], patience=cfg["early_stopping"]))
+    return found
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:

@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
                 own_statistics=values["dataset"].get("mean") is not None,
             )
         logger = build.build_logger(values, run, purge_step=resumed.step)
-        callbacks = build.build_callbacks(values, run)
+        callbacks = build.build_callbacks(values, run, total_steps=total_steps)
         trainer = build.build_trainer(values, run, callbacks=callbacks, logger=logger)
         training.describe(run, values, module, trainer, total_steps)
 

@@ -47,6 +47,12 @@ def class_problems(dataset: dict[str, Any]) -> list[str]:
     return problems
 
 
+def crop_size(cfg: dict[str, Any]) -> tuple[str, int | None]:
+    """Return the side of a training crop in pixels, None if the augmentation has none, and the key that says it."""
+    own, shared = (cfg[group].get("crop_size") for group in ("augmentation", "dataset"))
+    return ("augmentation.crop_size", own) if own not in (None, shared) else ("dataset.crop_size", shared)
+
+
 def crop_problems(cfg: dict[str, Any]) -> list[str]:
     """Refuse crops that no encoder can take; one that two keys give is reported once."""
     sizes = {f"{group}.crop_size": (cfg[group] or {}).get("crop_size") for group in ("dataset", "augmentation")}

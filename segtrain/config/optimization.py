@@ -14,8 +14,13 @@ def optimization_problems(cfg: dict[str, Any]) -> list[str]:
         + _optimizer_problems(cfg)
         + _warmup_problems(cfg["scheduler"] or {})
         + _cycle_problems(cfg["scheduler"] or {}, optimizer)
-        + (_plateau_problems(cfg) if is_plateau(_located(cfg["scheduler"])) else [])
+        + (_plateau_problems(cfg) if trains_with_plateau(cfg) else [])
     )
+
+
+def trains_with_plateau(cfg: dict[str, Any]) -> bool:
+    """Say whether the config's schedule is one that waits for a better score."""
+    return is_plateau(_located(cfg["scheduler"]))
 
 
 def is_plateau(target: Any) -> bool:
@@ -85,7 +90,7 @@ def _cycle_problems(scheduler: dict[str, Any], optimizer: Any) -> list[str]:
 
 
 def _plateau_problems(cfg: dict[str, Any]) -> list[str]:
-    node, trainer, splits = cfg["scheduler"], cfg["trainer"], cfg["dataset"].get("splits")
+    node = cfg["scheduler"]
     monitor = cfg["checkpoint"]["monitor"] if isinstance(cfg["checkpoint"], dict) else None
     if monitor is None:
         return []  # a checkpoint is scored, nothing is trained
@@ -95,11 +100,20 @@ def _plateau_problems(cfg: dict[str, Any]) -> list[str]:
             f"scheduler.interval: {node['interval']!r}, but a plateau is one of {monitor}, which changes at a "
             "validation and not in an iteration; give epoch, or choose another scheduler"
         )
-    if splits is not None and "val" not in splits:
-        problems.append(f"scheduler: a plateau of {monitor} needs the split val, and dataset.splits is {splits}")
-    if isinstance(trainer, dict) and trainer.get("limit_val_batches") == 0:
-        problems.append(f"scheduler: a plateau of {monitor} needs validations, and trainer.limit_val_batches is 0")
+    problems += unvalidated(cfg, f"scheduler: a plateau of {monitor}")
     mode = cfg["checkpoint"]["mode"]
     if "monitor_mode" not in (accepted_arguments(_located(node)) or {}) and node.get("mode", "min") != mode:
         problems.append(f"scheduler.mode: {node.get('mode', 'min')}, and checkpoint.mode is {mode}; give the same")
+    return problems
+
+
+def unvalidated(cfg: dict[str, Any], what: str) -> list[str]:
+    """Return why there are no validations, which `what` needs; nothing if there are."""
+    dataset, trainer = cfg["dataset"], cfg["trainer"]
+    splits = dataset.get("splits")
+    problems = []
+    if splits is not None and "val" not in splits and not dataset.get("folds"):
+        problems.append(f"{what} needs the split val, and dataset.splits is {splits}")
+    if isinstance(trainer, dict) and trainer.get("limit_val_batches") == 0:
+        problems.append(f"{what} needs validations, and trainer.limit_val_batches is 0")
     return problems

@@ -8,6 +8,7 @@ from segtrain.config.capabilities import capability_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
+from segtrain.config.recipes import recipe_problems
 from segtrain.config.sharding import sharding_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
@@ -56,6 +57,7 @@ def find_problems(
         + _frozen_problems(cfg)
         + optimization_problems(cfg)
         + accumulation_problems(cfg)
+        + recipe_problems(cfg)
         + (_device_problems(cfg, multirun=multirun) if trains else [])
         + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
         + (sharding_problems(cfg) if trains else [])

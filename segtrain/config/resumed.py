@@ -4,11 +4,12 @@ from typing import Any
 
 ALWAYS = (
     *("model", "norm", "frozen_stages", "optimizer", "param_groups", "scheduler._target_", "ema"),
+    *("swa", "unfreeze_epoch"),
     *("dataset.name", "dataset.source._target_", "dataset.num_classes", "dataset.class_names", "dataset.ignore_index"),
     *("dataset.in_channels", "dataset.value_range", "dataset.label_map", "dataset.reduce_zero_label"),
     *("dataset.fraction", "dataset.folds", "dataset.fold", "dataset.mean", "dataset.std"),
 )
-INSIDE_AN_EPOCH = ("seed", "loader.batch_size", "sampling")
+INSIDE_AN_EPOCH = ("seed", "loader.batch_size", "sampling", "progressive")
 
 
 def resume_problems(now: dict[str, Any], then: dict[str, Any], *, inside_an_epoch: bool, run: str) -> list[str]:
@@ -24,7 +25,8 @@ def resume_problems(now: dict[str, Any], then: dict[str, Any], *, inside_an_epoc
         run: the run's folder.
     """
     new, old = _leaves(now), _leaves(then)
-    changed = [key for key in {**new, **old} if new.get(key) != old.get(key)]
+    newer = {key for key in new.keys() - old.keys() if "." not in key}  # than the version that wrote the checkpoint
+    changed = [key for key in {**new, **old} if new.get(key) != old.get(key) and key not in newer]
     return [
         f"{key}: {new.get(key)!r}, and the run that is resumed has {old.get(key)!r}, without which it cannot go "
         f"on; leave it out, or start another run with init_from={run}/checkpoints/last.ckpt"

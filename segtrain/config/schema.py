@@ -158,6 +158,12 @@ class TrainConfig(ModelConfig):
     """Root of configs/train.yaml; the comments there say what each key does."""
 
     checkpoint: CheckpointPolicy
+    unfreeze_epoch: int | None
+    swa: bool
+    swa_start: float
+    swa_lr: float | None
+    progressive: list[float] | None
+    early_stopping: int | None
     nonfinite: OnFault
     init_from: str | None
     resume: str | None

@@ -15,7 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader
 
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.cache import Cache
@@ -23,6 +23,7 @@ from segtrain.data.fingerprint import difference, fingerprint
 from segtrain.data.labels import LabelMap
 from segtrain.data.leaks import shared_files
 from segtrain.data.mixing import Mix
+from segtrain.data.progressive import Progressive
 from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_length
 from segtrain.data.samples import Key, Samples, collate
 from segtrain.data.sampling import Sampling, Shuffle
@@ -44,6 +45,7 @@ class SegmentationData(pl.LightningDataModule):
     Args:
         source: called with `split="train"`, "val" or "test"; returns a `Source`.
         augmentation: of the training split.
+        progressive: makes its crops smaller in some epochs, or None.
         mix: of the images of a training batch, or None.
         sampling: how often each training image comes in an epoch.
         cache: keeps what it is called with, a split's samples and its name; None reads files every time.
@@ -67,6 +69,7 @@ class SegmentationData(pl.LightningDataModule):
         source: MakeSource,
         *,
         augmentation: Augmentation,
+        progressive: Progressive | None = None,
         mix: Mix | None = None,
         sampling: Sampling | None = None,
         cache: Callable[[Samples, str], Cache] | None = None,
@@ -87,6 +90,7 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         self.source = source
         self.augmentation = augmentation
+        self.progressive = progressive
         self.mix = mix
         self.sampling = Shuffle() if sampling is None else sampling
         self.cache = cache
@@ -121,6 +125,7 @@ class SegmentationData(pl.LightningDataModule):
             self._samples[split] = Samples(
                 source,
                 augmentation=self.augmentation if split == "train" else None,
+                progressive=self.progressive if split == "train" else None,
                 seed=self.seed,
                 num_classes=self.num_classes,
                 ignore_index=self.ignore_index,
@@ -225,6 +230,12 @@ class SegmentationData(pl.LightningDataModule):
         samples = self.samples("train")
         return collate([samples[key] for key in keys], mix=self.mix)
 
+    def first_batches(self, epoch: int, count: int) -> DataLoader[dict[str, Any]]:
+        """Return this rank's first batches of an epoch, as training gets them, whatever a resumed run has behind it."""
+        sampler = self._epoch_sampler()
+        keys = sampler.keys(epoch)[: count * sampler.batch_size]
+        return self._loader(self._cached("train"), keys, sampler.batch_size, training=True)
+
     def training_batches(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of one epoch after the other, without end."""
         loader = self.train_dataloader()
@@ -251,7 +262,8 @@ class SegmentationData(pl.LightningDataModule):
                 f"needs one at least: give {len(samples)} devices, or a larger split"
             )
         plain = copy.copy(samples)
-        plain.augmentation, plain.skip_bad = None, False  # a score is of all images
+        plain.augmentation = plain.progressive = None
+        plain.skip_bad = False  # a score is of all images
         sampler = EvalSampler(len(samples), rank=rank, world_size=world_size)
         return self._loader(plain, sampler, self.eval_batch_size, training=False)
 
@@ -259,7 +271,7 @@ class SegmentationData(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader(
-        self, samples: Samples, sampler: Sampler[Key], batch_size: int, *, training: bool
+        self, samples: Samples, sampler: Iterable[Key], batch_size: int, *, training: bool
     ) -> DataLoader[dict[str, Any]]:
         workers = choose_workers() if self.num_workers is None else self.num_workers
         accumulation = self.accumulation if training else 1

@@ -15,6 +15,7 @@ from segtrain.data.labels import LabelMap
 from segtrain.data.masks import Mask
 from segtrain.data.mixing import Mix
 from segtrain.data.pairs import Sample
+from segtrain.data.progressive import Progressive
 from segtrain.data.sample_check import check_sample
 from segtrain.data.source import Source, mask_of, names_of, weights_of
 from segtrain.data.threads import each_sample
@@ -37,6 +38,7 @@ class Samples(Dataset[dict[str, Any]]):
     Args:
         source: images and masks.
         augmentation: applied to each sample, or None.
+        progressive: resizes what was augmented, by the epoch, or None.
         seed: with epoch and index, all that the augmentation's draws depend on.
         num_classes: labels are 0 to num_classes - 1,
         ignore_index: or this.
@@ -50,6 +52,7 @@ class Samples(Dataset[dict[str, Any]]):
         source: Source,
         *,
         augmentation: Augmentation | None,
+        progressive: Progressive | None = None,
         seed: int,
         num_classes: int,
         ignore_index: int,
@@ -64,6 +67,7 @@ class Samples(Dataset[dict[str, Any]]):
         self._counts: NDArray[np.int64] | None = None
         self.dtype: np.dtype[Any] | None = None  # of the first image that was read; all must have it
         self.augmentation = augmentation
+        self.progressive = progressive
         self.seed = seed
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -83,6 +87,8 @@ class Samples(Dataset[dict[str, Any]]):
         index, (image, mask), bad = self._read_or_replace(key.sample)
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, seed=seed)
+        if self.progressive is not None:
+            image, mask = self.progressive(image, mask, epoch=key.epoch)
         return {"image": image, "mask": mask, "index": index, "seed": mix_seed, "bad": bad}
 
     def _read_or_replace(self, index: int) -> tuple[int, Sample, list[str]]:

@@ -1,11 +1,13 @@
 """Other norms in place of a built network's batch norm: group norm, constant or synchronised batch norm."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = ("batch", "group", "frozen")
 GROUPS = 32  # Wu and He, 2018, arXiv:1803.08494, section 4
@@ -47,6 +49,36 @@ def restore_norms(replaced: Replaced) -> None:
         norm._parameters, norm._buffers = now._parameters, now._buffers
         norm.train(now.training)
         setattr(parent, name, norm)
+
+
+@contextmanager
+def fresh_statistics(training: Mapping[nn.Module, bool]) -> Iterator[list[_BatchNorm]]:
+    """Let batch norms forget their statistics, and average those of all batches that the network sees inside, equally.
+
+    Norms that are in evaluation while the network trains, as those of frozen stages, stay as they are, and are not
+    among those that it gives.
+
+    Args:
+        training: all modules of the network, and whether each is in training mode while it trains; so they are inside.
+    """
+    modes = {module: module.training for module in training}
+    _set_modes(training)
+    norms = [m for m in training if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    try:
+        yield norms
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        _set_modes(modes)
+
+
+def _set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
 
 
 def _replace(module: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> Replaced:

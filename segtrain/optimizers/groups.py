@@ -34,6 +34,7 @@ def parameter_groups(
     layer_decay: float = 1.0,
     decay_norm_and_bias: bool = False,
     hidden: Collection[Tensor] | None = None,
+    trained_later: Collection[Tensor] = (),
 ) -> list[dict[str, Any]]:
     """Return named groups for a torch optimizer; every trainable parameter is in exactly one.
 
@@ -49,16 +50,18 @@ def parameter_groups(
             belongs to no stage (norms at the features) has the encoder's. BEiT's layer-wise decay, by stages.
         decay_norm_and_bias: weight decay for all parameters.
         hidden: parameters that the groups tell from others, by the key `hidden`; None for optimizers that do not ask.
+        trained_later: parameters that are in a group although they are not trainable yet.
 
     Raises:
         ValueError: if a factor is wanted and there is no encoder, no learning rate, or no stages.
     """
     factors = _factors(model, lr=lr, encoder_lr_factor=encoder_lr_factor, layer_decay=layer_decay)
     marked = {id(p) for p in hidden} if hidden is not None else None
+    later = {id(p) for p in trained_later}
     rest = "model" if not factors else "head"
     groups: dict[Kind, dict[str, Any]] = {}
     for path, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and id(parameter) not in later:
             continue
         part, factor = factors.get(id(parameter), (rest, 1.0))
         decay = decay_norm_and_bias or (parameter.ndim > 1 and path.rpartition(".")[2] not in UNDECAYED)

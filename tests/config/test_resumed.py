@@ -28,6 +28,8 @@ def problems(compose: Compose, *overrides: str, inside: bool = False) -> list[st
         ("dataset.fraction=0.5", "dataset.fraction"),
         ("norm=group", "norm"),
         ("ema=false", "ema"),
+        ("swa=true", "swa"),
+        ("unfreeze_epoch=3", "unfreeze_epoch"),
         ("optimizer.lr=1", "optimizer.lr"),
         ("optimizer=sgd", "optimizer._target_"),
         ("scheduler=cosine", "scheduler._target_"),
@@ -60,7 +62,7 @@ def test_what_a_run_may_change_between_its_epochs_is_not_refused(override: str, 
     assert problems(compose_config, override) == []
 
 
-@pytest.mark.parametrize("override", ["seed=3", "loader.batch_size=2", "sampling=balanced"])
+@pytest.mark.parametrize("override", ["seed=3", "loader.batch_size=2", "sampling=balanced", "progressive=[1]"])
 def test_what_decides_the_order_of_images_is_refused_inside_an_epoch(override: str, compose_config: Compose) -> None:
     key = override.split("=")[0]
     assert problems(compose_config, override) == []
@@ -75,3 +77,10 @@ def test_a_setting_that_is_left_out_is_one_that_changed(compose_config: Compose)
     del now["optimizer"]["weight_decay"]
     (sentence,) = resume_problems(now, then, inside_an_epoch=False, run=RUN)
     assert sentence.startswith("optimizer.weight_decay: None, and the run that is resumed has ")
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_is_no_change(compose_config: Compose) -> None:
+    now: dict[str, Any] = plain_config(compose_config())
+    then = copy.deepcopy(now)
+    del then["swa"]
+    assert resume_problems(now, then, inside_an_epoch=True, run=RUN) == []

@@ -1,5 +1,7 @@
 """Do the loaders give augmented crops to train on and whole images to score, in batches that divide over devices?"""
 
+import functools
+import itertools
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from segtrain.data.cache import Cache
 from segtrain.data.caching import cache_in_memory
 from segtrain.data.datamodule import SegmentationData, choose_workers
 from segtrain.data.mixing import Mix
+from segtrain.data.progressive import Progressive
 from segtrain.data.samples import Samples
 from segtrain.data.sampling import ByWeight, Sampling
 from segtrain.errors import DataError, UserError
@@ -27,17 +30,18 @@ COUNTS = {"train": 10, "val": 3, "test": 5, "nothing": 0}
 class Squares:
     """As many images as COUNTS says; the image's value is its index."""
 
-    def __init__(self, *, split: str) -> None:
+    def __init__(self, *, split: str, side: int = 12) -> None:
         self.split = split
+        self.side = side
 
     def __len__(self) -> int:
         return COUNTS[self.split]
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return np.full((12, 12, 3), index, np.uint8), np.zeros((12, 12), np.uint8)
+        return np.full((self.side, self.side, 3), index, np.uint8), np.zeros((self.side, self.side), np.uint8)
 
 
-def data(**options: Any) -> SegmentationData:
+def data(*, side: int = 12, **options: Any) -> SegmentationData:
     given: dict[str, Any] = {
         "augmentation": Augmentation([A.RandomCrop(8, 8)], ignore_index=255),
         "num_classes": 2,
@@ -47,7 +51,7 @@ def data(**options: Any) -> SegmentationData:
         "num_workers": 0,
         "seed": 0,
     }
-    return SegmentationData(Squares, **{**given, **options})
+    return SegmentationData(functools.partial(Squares, side=side), **{**given, **options})
 
 
 def test_training_batches_are_augmented_shuffled_and_whole() -> None:
@@ -64,6 +68,29 @@ def test_evaluation_batches_are_whole_images_each_once_in_order(split: str) -> N
     batches = list(data(test_split=split).test_dataloader())
     assert all(batch["image"].shape[1:] == (3, 12, 12) for batch in batches)
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(COUNTS[split]))
+
+
+def test_crops_grow_with_the_epochs_and_what_is_scored_does_not() -> None:
+    whole = Augmentation([], ignore_index=255)
+    own = data(progressive=Progressive([0.5, 1.0], epochs=4), augmentation=whole, test_split="train", side=64)
+    batches = list(itertools.islice(own.training_batches(), 8))  # two an epoch
+    assert [batch["mask"].shape[1:] for batch in batches] == [(32, 32)] * 4 + [(64, 64)] * 4
+    assert [batch["image"].shape[2:] for batch in batches] == [(32, 32)] * 4 + [(64, 64)] * 4
+    for loader in (own.test_dataloader(), own.val_dataloader()):
+        assert {tuple(batch["image"].shape[2:]) for batch in loader} == {(64, 64)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_first_batches_of_an_epoch_can_be_had_again_also_in_a_resumed_run(workers: int) -> None:
+    loader = data().train_dataloader()
+    loader.batch_sampler.sampler.set_epoch(3)  # type: ignore[union-attr]
+    full = list(loader)
+    for count in (1, 2, 5):
+        again = list(data(start=(3, 1), num_workers=workers).first_batches(3, count))
+        assert len(again) == min(count, 2)
+        for ours, theirs in zip(again, full, strict=False):
+            assert torch.equal(ours["index"], theirs["index"])
+            assert torch.equal(ours["image"], theirs["image"])
 
 
 def test_a_resumed_epoch_gives_the_batches_that_are_left() -> None:

@@ -199,6 +199,23 @@ def test_grouped_convolutions_embeddings_and_auxiliary_classifiers_are_not_hidde
     assert only is model[5].weight
 
 
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_parameters_that_are_trained_later_are_in_the_groups_that_they_would_be_in_now(layer_decay: float) -> None:
+    model = network()
+    expected = parameter_groups(model, lr=0.1, layer_decay=layer_decay)
+    model.encoder.freeze(2)
+    model.classifier.weight.requires_grad_(False)  # for good
+    later = model.encoder.frozen_parameters()
+    assert later
+    found = parameter_groups(model, lr=0.1, layer_decay=layer_decay, trained_later=later)
+    ours, theirs = ([{**g, "params": [id(p) for p in g["params"]]} for g in groups] for groups in (found, expected))
+    for group in theirs:
+        group["params"] = [key for key in group["params"] if key != id(model.classifier.weight)]
+    assert sorted(ours, key=lambda g: g["name"]) == sorted(
+        (group for group in theirs if group["params"]), key=lambda g: g["name"]
+    )
+
+
 @pytest.mark.parametrize(("rule", "expected"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_the_learning_rate_follows_the_batch_size_by_the_rule(rule: str, expected: float) -> None:
     assert lr_factor(rule, batch_size=64, base=16) == pytest.approx(expected)

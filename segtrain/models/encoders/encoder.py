@@ -81,6 +81,10 @@ class Encoder(nn.Module, ABC):
                 module.requires_grad_(number >= count)
         self.train(self.training)
 
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the frozen stages."""
+        return [p for stage in self.stages()[: self.frozen] for module in stage for p in module.parameters()]
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.frozen:
