@@ -46,7 +46,7 @@ FROZEN = ("frozen_stages=2", "init_from=some.ckpt")
             r"^progressive: 3 sizes for trainer\.max_epochs=2; give fewer, or more epochs",
         ),
         (
-            ["progressive=[0.5,1]", "+trainer.max_steps=100"],
+            ["progressive=[0.5,1]", "trainer.max_steps=100"],
             r"^progressive: .*which trainer\.max_epochs alone must say; give it, and no trainer\.max_steps",
         ),
         (["progressive=[0.5,1]", "trainer.max_epochs=-1"], r"^progressive: .*trainer\.max_epochs alone must say"),
@@ -89,7 +89,7 @@ def test_values_of_another_type_are_refused(override: str, sentence: str, train_
     [
         [*SWA, "swa_start=0", "swa_lr=0.01"],
         [*FROZEN, "unfreeze_epoch=59"],
-        [*FROZEN, "unfreeze_epoch=70", "trainer.max_epochs=null", "+trainer.max_steps=90"],
+        [*FROZEN, "unfreeze_epoch=70", "trainer.max_epochs=null", "trainer.max_steps=90"],
         ["progressive=[0.5,0.75,1]", "trainer.max_epochs=3"],
         ["progressive=[0.5,1]", "dataset.crop_size=null", "augmentation.transforms=[]"],
         ["early_stopping=1", "dataset.splits=[train]", "dataset.folds=5"],
