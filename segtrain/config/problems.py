@@ -7,6 +7,7 @@ from segtrain.config.capabilities import capability_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
+from segtrain.config.slurm import BY_TASK, slurm_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
 from segtrain.config.trust import trust_problems
@@ -53,8 +54,7 @@ def find_problems(
         + _value_problems(cfg)
         + _frozen_problems(cfg)
         + optimization_problems(cfg)
-        + (_device_problems(cfg["trainer"], multirun=multirun) if trains else [])
-        + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
+        + (_start_problems(cfg, multirun=multirun) if trains else [])
     )
 
 
@@ -183,6 +183,16 @@ def _monitor_problems(monitor: str, class_names: list[str]) -> list[str]:
     return [f"checkpoint.monitor: no run logs {monitor!r}.{did_you_mean(monitor, logged)} (such as val/miou, val/loss)"]
 
 
+def _start_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
+    """Refuse devices that are not there, that lack what is asked of them, and processes that nobody started."""
+    import torch
+
+    trainer, scores = cfg["trainer"], isinstance(cfg["checkpoint"], str)
+    tasks = slurm_problems(trainer, visible_gpus=torch.cuda.device_count(), multirun=multirun, scores=scores)
+    devices = tasks or _device_problems(trainer, multirun=multirun)
+    return devices + capability_problems(trainer, evaluation=scores)
+
+
 def _device_problems(trainer: dict[str, Any], *, multirun: bool) -> list[str]:
     """Refuse a device that this machine does not have, and DDP processes that a sweep would start."""
     import torch
@@ -210,7 +220,7 @@ def _device_problems(trainer: dict[str, Any], *, multirun: bool) -> list[str]:
             f"trainer.devices: {devices} asked for, but this machine has {available} {kind}; "
             f"use trainer.devices={available}, or trainer=ddp_cpu to try several processes on a CPU"
         ]
-    launched = TorchElasticEnvironment.detect()
+    launched = TorchElasticEnvironment.detect() or devices == BY_TASK
     if multirun and not launched and (wanted or available) > 1:
         return [
             "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
