@@ -1,12 +1,15 @@
 """Does a signal end a run with a checkpoint, and does a job that SLURM runs again go on in its folder?"""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from segtrain import signals
 from segtrain.callbacks.checkpoints import KeepLast
 from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped
 
@@ -34,6 +37,29 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     with pytest.raises(Stopped) as ended:
         stop.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     assert (ended.value.code, ended.value.name, saved) == (STOPPED, "SIGTERM", [2])
+
+
+def test_a_signal_before_training_is_obeyed_after_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    monkeypatch.setattr(signals, "EARLY", early := [])
+    monkeypatch.setattr("segtrain.callbacks.stop.EARLY", early)
+    trainer: Any = SimpleNamespace(global_step=0)
+    try:
+        signals.note_signals()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop = StopOnSignal(KeepLast(tmp_path))
+        stop.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert stop.received == signal.SIGUSR1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        early.clear()
+        stop.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert stop.received == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
+from segtrain.signals import EARLY, SIGNALS
 from segtrain.slurm import requeue_job
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
@@ -50,6 +50,7 @@ class StopOnSignal(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.step = trainer.global_step
+        self.received = EARLY[-1] if EARLY else 0
         for number in SIGNALS:
             signal.signal(number, self._note)  # not before: Lightning sets its own when fit begins
 
