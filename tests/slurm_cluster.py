@@ -87,8 +87,9 @@ class Cluster:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def start_now(self, job: str) -> None:
-        """Start a requeued job, which would wait for two minutes."""
+        """Start a requeued job, which would wait for two minutes; machines refuse it in the second of its end."""
         self.wait_for_state(job, "PENDING")
+        time.sleep(2)
         self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def wait_for_state(self, job: str, *states: str, timeout: float = 180) -> dict[str, str]:
