@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from segtrain.deterministic import use_deterministic
+from segtrain.slurm import this_task
 
 
 def choose_precision(accelerator: str) -> str:
@@ -64,8 +65,10 @@ def find_device(name: str) -> torch.device:
 
 
 def num_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use: its share of them, as one of SLURM's tasks on the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    task = this_task()
+    return cores if task is None or task.cores is None else min(cores, task.cores)
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -19,7 +19,9 @@ from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
 from segtrain.errors import UserError, fail, message_of
 from segtrain.jobs import finish_sweep
-from segtrain.run_id import ensure_run_id
+from segtrain.run_id import ensure_run_id, in_slurm
+from segtrain.signals import note_signals
+from segtrain.slurm import in_shell, this_task
 
 CHECKPOINT_COMMANDS = {"eval": "checkpoint", "predict": "checkpoint", "train": "resume"}
 
@@ -35,6 +37,10 @@ def launch(main: Callable[[], Any], command: str) -> None:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no call home
     # threads that spin while they wait make a step ten times slower when the loader's workers need the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if (task := this_task()) is not None and task.cores is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(task.cores))  # torch would take the whole machine in each task
+    if command == "train" and in_slurm() and not in_shell():
+        note_signals()  # a job that ends while it loads would not be run again
     failed = 0
     try:
         ensure_run_id()

@@ -21,6 +21,7 @@ SILENCED = (
     r".*lr_scheduler.step\(\)` before `optimizer.step.*",
     r".*GPU available but not used.*",
     r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # scores are those of all ranks already
+    r"The `srun` command is available on your system but is not used.*",  # nor has to be
     r".*Trying to infer the `batch_size`.*",
 )
 

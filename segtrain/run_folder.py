@@ -45,7 +45,8 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
         else:
             if (run / "config.yaml").exists():
                 raise UserError(
-                    f"{run}: another run is here already; resume=... goes on with it, a new --rdzv-id starts anew"
+                    f"{run}: another run is here already; resume=... goes on with it, "
+                    "a new name=... or --rdzv-id starts anew"
                 )
             write_text(run / "config.yaml", HEADER + _rerunnable(config))
             _hold(run / "config.yaml")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 
 from segtrain.errors import UserError
+from segtrain.slurm import in_shell
 
 VARIABLE = "SEGTRAIN_RUN_ID"
 
@@ -14,7 +15,7 @@ def ensure_run_id(environment: MutableMapping[str, str] = os.environ) -> str:
     """Set the run's id if it is not set, and return it.
 
     torchrun's rendezvous id and SLURM's job id are the same on every machine of a run; a process that a user
-    starts makes an id from the time and hands it to the processes it starts.
+    starts, also in a shell inside a SLURM job, makes an id from the time and hands it to the processes it starts.
 
     Raises:
         UserError: if torchrun was given no id: its ranks could not agree on a folder.
@@ -50,7 +51,7 @@ def _new_id(environment: MutableMapping[str, str]) -> str:
                 "add --standalone (one machine) or --rdzv-id=NAME (several) before -m"
             )
         return torchrun
-    if in_slurm(environment):
+    if in_slurm(environment) and not in_shell(environment):
         job = environment["SLURM_JOB_ID"]
         step = environment.get("SLURM_STEP_ID")
         return f"slurm-{job}" + (f"-{step}" if step else "")

@@ -137,8 +137,10 @@ def fit(
         raise UserError(_out_of_memory(trainer, data)) from error
     except (KeyboardInterrupt, SystemExit) as error:
         reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
+        requeued = isinstance(error, Stopped) and error.requeued
         if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
-            log.info(f"{reason} after step {trainer.global_step}; go on with: segtrain train resume={run}")
+            way = "the job that SLURM runs again goes on" if requeued else f"go on with: segtrain train resume={run}"
+            log.info(f"{reason} after step {trainer.global_step}; {way}")
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")
 

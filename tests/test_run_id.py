@@ -50,6 +50,12 @@ def test_a_shell_on_a_slurm_node_is_not_a_slurm_process() -> None:
     assert OWN.fullmatch(ensure_run_id({"SLURM_JOB_ID": "123"}))
 
 
+def test_a_shell_inside_a_job_gives_each_run_an_id_of_its_own() -> None:
+    shell = {"SLURM_JOB_ID": "123", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+    assert ensure_run_id(dict(shell)) == "slurm-123-0"
+    assert OWN.fullmatch(ensure_run_id({**shell, "SLURM_PTY_PORT": "4"}))  # `srun --pty bash`
+
+
 def test_torchrun_without_an_id_is_refused_with_the_remedy() -> None:
     with pytest.raises(UserError, match=r"torchrun: this run has no id.*--standalone.*--rdzv-id=NAME"):
         ensure_run_id({"TORCHELASTIC_RUN_ID": "none"})

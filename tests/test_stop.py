@@ -1,56 +1,19 @@
-"""Is a job of SLURM's asked for again in its own name, and does it go on in its own folder?"""
+"""Does a signal end a run with a checkpoint, and does a job that SLURM runs again go on in its folder?"""
 
-import logging
+import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from segtrain.build import trainer
+from segtrain import signals
 from segtrain.callbacks.checkpoints import KeepLast
-from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped, requeue_job
+from segtrain.callbacks.stop import STOPPED, StopOnSignal, Stopped
 
 JOB = {"SLURM_JOB_ID": "123", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
-
-
-def scontrol(folder: Path, status: int) -> None:
-    """Put a `scontrol` into a folder that writes down what it was asked."""
-    path = folder / "scontrol"
-    path.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/asked"\necho refused >&2\nexit {status}\n')
-    path.chmod(0o755)
-
-
-@pytest.mark.parametrize(
-    ("environment", "asked"),
-    [(JOB, "requeue 123"), ({**JOB, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 7_3")],
-)
-def test_a_job_is_asked_for_by_its_id(
-    environment: dict[str, str], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    caplog.set_level(logging.INFO)
-    scontrol(tmp_path, 0)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    requeue_job()
-    assert (tmp_path / "asked").read_text().strip() == asked
-    assert f"SLURM runs job {asked.split()[1]} again" in caplog.text
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_refusal_is_said_and_is_no_crash(
-    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    if there:
-        scontrol(tmp_path, 1)
-    monkeypatch.setenv("PATH", str(tmp_path) if not there else f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setenv("SLURM_JOB_ID", "123")
-    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
-    requeue_job()
-    assert "SLURM does not run job 123 again: " in caplog.text
-    assert ("refused" in caplog.text) is there
 
 
 def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
@@ -76,6 +39,29 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     assert (ended.value.code, ended.value.name, saved) == (STOPPED, "SIGTERM", [2])
 
 
+def test_a_signal_before_training_is_obeyed_after_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    monkeypatch.setattr(signals, "EARLY", early := [])
+    monkeypatch.setattr("segtrain.callbacks.stop.EARLY", early)
+    trainer: Any = SimpleNamespace(global_step=0)
+    try:
+        signals.note_signals()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop = StopOnSignal(KeepLast(tmp_path))
+        stop.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert stop.received == signal.SIGUSR1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        early.clear()
+        stop.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert stop.received == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.slow
 def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bands: tuple[str, ...], segtrain: Any
@@ -92,22 +78,3 @@ def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
     shutil.rmtree(run / "checkpoints")  # taken away before it could save
     anew = segtrain("train", *bands, "trainer.max_epochs=1", "test=false", **JOB, SLURM_RESTART_COUNT="2")
     assert anew.returncode == 0, anew.stderr
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        (JOB, True),
-        ({**JOB, "SLURM_JOB_NAME": "bash"}, False),  # `srun --pty bash`
-        ({**JOB, "TORCHELASTIC_RUN_ID": "x", "RANK": "0"}, False),  # `srun torchrun`
-        ({}, False),
-    ],
-)
-def test_ranks_come_from_slurm_only_where_it_starts_them(
-    environment: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert trainer._starts_by_slurm() is expected

@@ -1,10 +1,13 @@
 """From a checked config to the Trainer, its callbacks and its logger."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
@@ -25,10 +28,13 @@ from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.facts import crop_size
 from segtrain.config.optimization import is_plateau
 from segtrain.config.sharding import shards
+from segtrain.config.slurm import BY_TASK
 from segtrain.config.targets import locate
 from segtrain.hardware import precision_of
 from segtrain.logs import adopt_library_loggers
 from segtrain.run_id import in_slurm
+from segtrain.slurm import this_task
+from segtrain.slurm_ranks import SlurmRanks, task_device
 from segtrain.sync_norms import SyncNorms
 
 Config = dict[str, Any]
@@ -89,9 +95,21 @@ def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Lo
     return build_node("logger", node, save_dir=str(run), **extra)
 
 
-def _starts_by_slurm() -> bool:
-    """Say whether Lightning would take its ranks from SLURM: not in a shell inside a job, nor under torchrun there."""
-    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+def _place_in_slurm(node: Config) -> list[ClusterEnvironment]:
+    """Give a Trainer's arguments the device and number of SLURM's tasks; return what tells Lightning the ranks.
+
+    Elsewhere inside a job, the variables of which would make Lightning wait for tasks that nobody started, a process
+    starts its own; under torchrun Lightning sees by itself.
+    """
+    task, by_task = this_task(), node.get("devices") == BY_TASK
+    if task is not None and by_task:
+        on_gpu = node.get("accelerator") != "cpu" and torch.cuda.is_available()
+        gpu = task_device(task, visible=torch.cuda.device_count())
+        node |= {"devices": [gpu] if on_gpu else 1, "num_nodes": task.count}
+        return [SlurmRanks(task)]
+    if by_task:
+        node["devices"] = 1  # scores a checkpoint outside of the job that trained it
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() else []
 
 
 EVALUATION_ARGUMENTS = ("_target_", "accelerator", "devices", "strategy", "num_nodes", "precision")
@@ -114,6 +132,7 @@ def build_trainer(
             node["strategy"] = "auto" if node.get("devices") in (1, "1", [0]) else "ddp"
     elif shards(node):
         node["inference_mode"] = False  # weights that validation gathers are trained on after it
+    ranks = _place_in_slurm(node)
     if "precision" in node:
         node["precision"] = precision_of(node)
     node.setdefault("num_sanity_val_steps", 0)
@@ -129,7 +148,7 @@ def build_trainer(
         plugins=[
             AtomicCheckpointIO(folder / "checkpoints"),
             *([SyncNorms()] if node.get("sync_batchnorm") else []),
-            *([SLURMEnvironment(auto_requeue=False)] if _starts_by_slurm() else []),  # `StopOnSignal` does it
+            *ranks,
         ],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,

@@ -1,9 +1,6 @@
 """A run that is asked to stop saves first: by SIGTERM, or the signals with which clusters announce an end."""
 
-import logging
-import os
 import signal
-import subprocess
 from types import FrameType
 from typing import Any
 
@@ -12,19 +9,24 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
-
-log = logging.getLogger("segtrain")
+from segtrain.signals import EARLY, SIGNALS
+from segtrain.slurm import requeue_job
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
-    """A run that was asked to stop and has saved; its process ends with status 75."""
+    """A run that was asked to stop and has saved; its process ends with status 75.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: of the signal.
+        requeued: SLURM runs the job again, so that nobody has to; known to the first rank.
+    """
+
+    def __init__(self, name: str, *, requeued: bool = False) -> None:
         super().__init__(STOPPED)
         self.name = name
+        self.requeued = requeued
 
 
 class StopOnSignal(Checkpoint):
@@ -48,6 +50,7 @@ class StopOnSignal(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.step = trainer.global_step
+        self.received = EARLY[-1] if EARLY else 0
         for number in SIGNALS:
             signal.signal(number, self._note)  # not before: Lightning sets its own when fit begins
 
@@ -76,21 +79,7 @@ class StopOnSignal(Checkpoint):
             self._end(trainer, number)
 
     def _end(self, trainer: pl.Trainer, number: int) -> None:
-        if self.requeue and trainer.is_global_zero:
-            requeue_job()
-        raise Stopped(signal.Signals(number).name)
-
-
-def requeue_job() -> None:
-    """Ask SLURM to run this job again, under its own id and so in its own folder."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
-        problem = done.stderr.strip() if done.returncode else ""
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
-    if problem:
-        log.error(f"SLURM does not run job {job} again: {problem}")
-    else:
-        log.info(f"SLURM runs job {job} again")
+        requeued = self.requeue and trainer.is_global_zero and requeue_job()
+        if self.requeue:
+            self.agreement.largest(0)  # none ends before: srun may kill the others once one has
+        raise Stopped(signal.Signals(number).name, requeued=requeued)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from segtrain.config.devices import device_type
 from segtrain.config.sharding import shards
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
@@ -17,18 +18,6 @@ def capability_problems(trainer: dict[str, Any], *, evaluation: bool = False) ->
     """
     device = device_type(trainer)
     return _precision_problems(trainer, device) + ([] if evaluation else _norm_problems(trainer, device))
-
-
-def device_type(trainer: dict[str, Any]) -> str:
-    """Return on what a Trainer's arguments would train on this machine: cuda, mps or cpu."""
-    import torch
-
-    accelerator = trainer.get("accelerator", "auto")
-    if accelerator in ("cpu", "cuda", "mps"):
-        return str(accelerator)
-    if not torch.cuda.is_available() and torch.backends.mps.is_available():
-        return "mps"
-    return "cuda" if torch.cuda.is_available() or accelerator == "gpu" else "cpu"
 
 
 def _precision_problems(trainer: dict[str, Any], device: str) -> list[str]:

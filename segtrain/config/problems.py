@@ -3,13 +3,12 @@
 from typing import Any
 
 from segtrain.class_weights import weighting_problems
-from segtrain.config.accumulation import accumulation_problems, division_problems
-from segtrain.config.capabilities import capability_problems
+from segtrain.config.accumulation import accumulation_problems
 from segtrain.config.check import report
 from segtrain.config.facts import class_problems, crop_problems, fact_problems, part_problems
 from segtrain.config.optimization import optimization_problems
 from segtrain.config.recipes import recipe_problems
-from segtrain.config.sharding import sharding_problems
+from segtrain.config.starting import start_problems
 from segtrain.config.suggest import did_you_mean
 from segtrain.config.targets import target_problems, walk_targets
 from segtrain.config.trust import trust_problems
@@ -58,9 +57,7 @@ def find_problems(
         + optimization_problems(cfg)
         + accumulation_problems(cfg)
         + recipe_problems(cfg)
-        + (_device_problems(cfg, multirun=multirun) if trains else [])
-        + (capability_problems(cfg["trainer"], evaluation=isinstance(cfg["checkpoint"], str)) if trains else [])
-        + (sharding_problems(cfg) if trains else [])
+        + (start_problems(cfg, multirun=multirun) if trains else [])
     )
 
 
@@ -182,51 +179,3 @@ def _monitor_problems(monitor: str, class_names: list[str]) -> list[str]:
     if monitor in logged:
         return []
     return [f"checkpoint.monitor: no run logs {monitor!r}.{did_you_mean(monitor, logged)} (such as val/miou, val/loss)"]
-
-
-def _device_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
-    """Refuse a device that this machine does not have, DDP processes that a sweep would start, an uneven division."""
-    import torch
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    trainer = cfg["trainer"]
-    accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
-    strategy = trainer.get("strategy", "auto")
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    mps = torch.backends.mps.is_available()
-    if accelerator in ("gpu", "cuda") and not cuda and not (accelerator == "gpu" and mps):
-        return [
-            f"trainer.accelerator: {accelerator!r}, but torch sees no GPU on this machine; "
-            "use trainer=cpu or trainer=auto (trainer.accelerator=cpu on a checkpoint; `segtrain env` shows devices)"
-        ]
-    if accelerator == "mps" and not mps:
-        return ["trainer.accelerator: 'mps', but this machine has no Apple GPU that torch can use; use trainer=cpu"]
-    wanted = _device_count(devices)
-    if wanted == 0:
-        return [f"trainer.devices: {devices} asks for no device; give 1 or more"]
-    on_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and cuda > 0)
-    available = cuda if on_cuda else 1
-    if wanted is not None and wanted > available and not (accelerator == "cpu" and strategy != "auto"):
-        kind = "GPU" if on_cuda else "device (the CPU)" if not mps else "device"
-        return [
-            f"trainer.devices: {devices} asked for, but this machine has {available} {kind}; "
-            f"use trainer.devices={available}, or trainer=ddp_cpu to try several processes on a CPU"
-        ]
-    launched = TorchElasticEnvironment.detect()
-    if multirun and not launched and (wanted or available) > 1:
-        return [
-            "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
-            "differ between the ranks); use trainer.devices=1, or start each job by itself"
-        ]
-    return division_problems(cfg, (wanted or available) * (trainer.get("num_nodes") or 1))
-
-
-def _device_count(devices: Any) -> int | None:
-    """Return how many devices a Trainer's `devices` asks for; None for 'auto' and -1 (all there are)."""
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str):
-        if not devices.isdigit():
-            return devices.count(",") + 1 if "," in devices else None
-        return int(devices)
-    return None if devices is None or devices < 0 else devices

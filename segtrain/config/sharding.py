@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from segtrain.config.devices import device_type, wanted_devices
+from segtrain.config.slurm import BY_TASK
+from segtrain.slurm import this_task
+
 SHARDED = "segtrain.sharded_strategy.ShardedStrategy"
 OTHERS = ("FSDPStrategy", "ModelParallelStrategy")  # Lightning's, whose checkpoints are not those of one device
 PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "bf16")
@@ -36,22 +40,21 @@ def _device_problems(trainer: dict[str, Any]) -> list[str]:
         return [
             f"trainer.devices: {trainer.get('devices')} gives one device, and trainer=fsdp shares the weights out "
             "among several; give trainer.devices=2 or more, or use trainer=gpu (a smaller loader.batch_size with "
-            "++trainer.accumulate_grad_batches=2 needs less memory)"
+            "trainer.accumulate_grad_batches=2 needs less memory)"
         ]
     return []
 
 
 def _count(trainer: dict[str, Any]) -> int:
-    """Return how many devices of one machine are asked for; 0 if there are none, which others report."""
+    """Return how many devices a run would have; 0 if there are none, which others report."""
     import torch
 
-    devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices) not in ("auto", "-1", "None"):
-        return int(devices) if str(devices).isdigit() else str(devices).count(",") + 1
+    if trainer.get("devices") == BY_TASK:
+        task = this_task()
+        return 0 if task is None else task.count
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return 1 if accelerator == "cpu" or (accelerator == "auto" and not there) else there
+    wanted = wanted_devices(trainer)
+    return wanted if wanted is not None else 1 if device_type(trainer) == "cpu" else there
 
 
 def _precision_problems(trainer: dict[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from segtrain.data.steps import count_labels, images_at_a_time, tell_of_step
 from segtrain.errors import DataError, UserError
 from segtrain.hardware import num_cores
 from segtrain.run_id import global_rank
+from segtrain.slurm import this_task
 
 log = logging.getLogger("segtrain")
 
@@ -326,7 +327,9 @@ class Loader(DataLoader[dict[str, Any]]):
 
 def choose_workers() -> int:
     """Return a number of workers per device for this machine: its cores shared by the devices, at most 8."""
-    devices = max(1, torch.cuda.device_count() if torch.cuda.is_available() else 1)
+    task = this_task()
+    shared = task is not None and task.count > 1  # by SLURM already
+    devices = max(1, torch.cuda.device_count() if torch.cuda.is_available() and not shared else 1)
     return max(1, min(8, num_cores() // devices - 1))
 
 
