@@ -143,7 +143,11 @@ def resume_point(run: str | Path) -> Path:
                 reasons.append(str(error).removeprefix("checkpoint: "))
             continue
         return path
-    raise UserError(f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons))
+    anew = f"; begin again with: segtrain train --config-dir {folder} --config-name config"
+    begun = not reasons and (folder / "config.yaml").is_file()  # and killed before it had one
+    raise UserError(
+        f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons) + anew * begun
+    )
 
 
 def older_names(keep: int) -> list[str]:

@@ -19,6 +19,7 @@ from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
 from segtrain.errors import UserError, fail, message_of
 from segtrain.jobs import finish_sweep
+from segtrain.orphans import end_with_launcher
 from segtrain.run_id import ensure_run_id
 
 CHECKPOINT_COMMANDS = {"eval": "checkpoint", "predict": "checkpoint", "train": "resume"}
@@ -36,6 +37,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
     # threads that spin while they wait make a step ten times slower when the loader's workers need the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     failed = 0
+    end_with_launcher()
     try:
         ensure_run_id()
         sys.argv[1:] = flags_first(quote_paths(sys.argv[1:]))

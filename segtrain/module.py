@@ -86,9 +86,7 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         loss = self._loss(self(batch["image"]), batch["mask"])
-        size = len(batch["index"])
-        self.log("train/loss", loss, batch_size=size)
-        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train/loss", loss, logger=False, batch_size=len(batch["index"]))  # `TrainingLoss` draws it
         return loss
 
     def _loss(self, output: Any, mask: Tensor) -> Tensor:

@@ -138,6 +138,8 @@ def fit(
         reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
         if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
             log.info(f"{reason} after step {trainer.global_step}; go on with: segtrain train resume={run}")
+        if isinstance(error, Stopped):
+            error.wait()
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")
 

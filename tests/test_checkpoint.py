@@ -190,7 +190,7 @@ def run_folder(tmp_path: Path, *names: str) -> Path:
         ([BEST], [], BEST),
     ],
 )
-@pytest.mark.parametrize("damage", ["weights", "table of contents", "half"])
+@pytest.mark.parametrize("damage", ["weights", "table of contents", "half", "empty"])
 def test_the_newest_checkpoint_that_reads_is_resumed_from(
     names: list[str], damaged: list[str], expected: str, damage: str, tmp_path: Path
 ) -> None:
@@ -200,8 +200,8 @@ def test_the_newest_checkpoint_that_reads_is_resumed_from(
         data = bytearray(path.read_bytes())
         if damage == "weights":
             data[len(data) // 2] ^= 1
-        elif damage == "half":
-            del data[len(data) // 2 :]
+        elif damage in ("half", "empty"):
+            del data[len(data) // 2 if damage == "half" else 0 :]
         else:
             data[data.rindex(b"PK\x01\x02") + 46 + 3] ^= 0x80  # a letter of a name in the zip's central directory
         path.write_bytes(data)
@@ -214,6 +214,14 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_why_of_each(tmp_path: Path
         (run / "checkpoints" / name).write_bytes(b"broken")
     with pytest.raises(UserError, match=r"resume: .* has no checkpoint to go on from\n.*last\.ckpt.*\n.*best\.ckpt"):
         resume_point(run)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_says_how_to_begin_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(
+        UserError, match=rf"begin again with: segtrain train --config-dir {tmp_path} --config-name c"
+    ):
+        resume_point(tmp_path)
 
 
 def test_a_run_without_checkpoints_and_a_path_that_is_no_folder_are_refused(tmp_path: Path) -> None:

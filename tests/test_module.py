@@ -153,7 +153,7 @@ def test_training_steps_the_schedule_every_batch_to_zero_and_lowers_the_loss(tmp
     assert lightning.optimizers[0].param_groups[0]["lr"] == 0
     assert after["val/loss"] < before["val/loss"]
     assert after["val/miou"] > before["val/miou"]
-    assert "train/epoch_loss" in lightning.callback_metrics
+    assert "train/loss" in lightning.callback_metrics
 
 
 def test_two_runs_of_one_seed_end_with_the_same_weights(tmp_path: Path) -> None:

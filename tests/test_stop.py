@@ -61,7 +61,11 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     stop = StopOnSignal(keep)
     progress = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
     trainer: Any = SimpleNamespace(
-        global_step=0, world_size=1, is_global_zero=True, fit_loop=SimpleNamespace(epoch_loop=progress)
+        global_step=0,
+        world_size=1,
+        is_global_zero=True,
+        fit_loop=SimpleNamespace(epoch_loop=progress),
+        strategy=SimpleNamespace(launcher=None),
     )
     arguments: Any = (trainer, None, None, None, 0)
     trainer.global_step = 1

@@ -16,6 +16,7 @@ from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
+from segtrain.callbacks.training_loss import TrainingLoss
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.optimization import is_plateau
 from segtrain.config.targets import locate
@@ -23,6 +24,7 @@ from segtrain.hardware import precision_of
 from segtrain.logs import adopt_library_loggers
 from segtrain.run_id import in_slurm
 from segtrain.sync_norms import SyncNorms
+from segtrain.torchrun import torchrun_layout
 
 Config = dict[str, Any]
 
@@ -46,7 +48,7 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         keep=policy["keep"],
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
-    return [watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    return [TrainingLoss(), watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:
@@ -81,6 +83,7 @@ def build_trainer(
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
     if "precision" in node:
         node["precision"] = precision_of(node)
+    node |= torchrun_layout(node)
     node.setdefault("num_sanity_val_steps", 0)
     every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
     if every and epochs and 0 < epochs < every:

@@ -4,11 +4,13 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
@@ -22,9 +24,18 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 class Stopped(SystemExit):
     """A run that was asked to stop and has saved; its process ends with status 75."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, processes: Sequence[subprocess.Popen[Any]] = ()) -> None:
         super().__init__(STOPPED)
         self.name = name
+        self.processes = processes
+
+    def wait(self, seconds: float = 30) -> None:
+        """Wait until the processes that this one started have ended, so that nothing is left running."""
+        for process in self.processes:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class StopOnSignal(Checkpoint):
@@ -78,7 +89,19 @@ class StopOnSignal(Checkpoint):
     def _end(self, trainer: pl.Trainer, number: int) -> None:
         if self.requeue and trainer.is_global_zero:
             requeue_job()
-        raise Stopped(signal.Signals(number).name)
+        raise Stopped(signal.Signals(number).name, self._release(trainer))
+
+    def _release(self, trainer: pl.Trainer) -> list[subprocess.Popen[Any]]:
+        """Return the processes that this one started, and take them from Lightning's observer.
+
+        It would kill this process once another has ended with a status of its own.
+        """
+        launcher = trainer.strategy.launcher
+        processes = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+        if processes:
+            launcher.procs.clear()  # type: ignore[union-attr]  # the observer's list is the same
+        self.agreement.largest(0)  # none ends before
+        return processes
 
 
 def requeue_job() -> None:

@@ -7,10 +7,12 @@ import pytest
 from tiny import NAMES, TinySamples, evaluation_loader, tiny_module, trainer, training_loader
 
 from segtrain.callbacks.metrics_csv import MetricsCsv, read_rows
+from segtrain.callbacks.training_loss import TrainingLoss
 
 
 def fit(path: Path, *, epochs: int, resume: Path | None = None, every: int = 1) -> list[dict[str, str]]:
-    lightning = trainer(path.parent, MetricsCsv(path, NAMES), max_epochs=epochs, check_val_every_n_epoch=every)
+    callbacks = (TrainingLoss(), MetricsCsv(path, NAMES))
+    lightning = trainer(path.parent, *callbacks, max_epochs=epochs, check_val_every_n_epoch=every)
     loaders = training_loader(TinySamples()), evaluation_loader(TinySamples(3))
     lightning.fit(tiny_module(), *loaders, ckpt_path=resume, weights_only=True)
     lightning.save_checkpoint(path.parent / f"{epochs}.ckpt")
