@@ -33,14 +33,24 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder: a rename across disks is a copy
     try:
-        with part.open("wb") as file:  # a full disk is then an OSError
-            torch.save(checkpoint, file)
+        _save(checkpoint, part)
         _seal(part)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def _save(checkpoint: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):  # of a full disk, after which torch cannot end its archive
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def _seal(path: Path) -> None:

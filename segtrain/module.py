@@ -113,7 +113,9 @@ class SegmentationModule(pl.LightningModule):
             logits = self.predict_logits(image)
             prediction = logits.argmax(dim=1)
             self.confusion.update(prediction, mask)
-            loss = self._loss(logits, mask)
+            # of each image, so that it does not depend on which others are scored with it, or by which process
+            pairs = zip(logits.split(1), mask.split(1), strict=True)
+            loss = torch.stack([self._loss(one, its) for one, its in pairs]).mean()
             self.log(f"{stage}/loss", loss, on_epoch=True, on_step=False, batch_size=len(mask), sync_dist=True)
             predictions += prediction.unbind()
         return {"predictions": predictions}

@@ -2,11 +2,15 @@
 
 import logging
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from segtrain.build import trainer
 from segtrain.callbacks.checkpoints import KeepLast
@@ -78,6 +82,21 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     with pytest.raises(Stopped) as ended:
         stop.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     assert (ended.value.code, ended.value.name, saved) == (STOPPED, "SIGTERM", [2])
+
+
+def test_the_first_rank_waits_for_the_others_and_is_not_killed_when_one_has_ended(tmp_path: Path) -> None:
+    launcher = _SubprocessScriptLauncher.__new__(_SubprocessScriptLauncher)
+    other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(75)"])
+    late = subprocess.Popen(["sleep", "60"])
+    launcher.procs = [other, late]
+    observed = launcher.procs
+    trainer: Any = SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(launcher=launcher))
+    with pytest.raises(Stopped) as ended:
+        StopOnSignal(KeepLast(tmp_path))._end(trainer, signal.SIGTERM)
+    assert observed == []  # Lightning's observer looks at this list
+    ended.value.wait(seconds=0.5)
+    late.wait(5)
+    assert (other.returncode, late.returncode) == (75, -signal.SIGKILL)
 
 
 @pytest.mark.slow
