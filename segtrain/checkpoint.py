@@ -34,14 +34,24 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder: a rename across disks is a copy
     try:
-        with part.open("wb") as file:  # a full disk is then an OSError
-            torch.save(checkpoint, file)
+        _save(checkpoint, part)
         _seal(part)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def _save(checkpoint: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(checkpoint, file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):  # of a full disk, after which torch cannot end its archive
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def _seal(path: Path) -> None:
@@ -149,7 +159,11 @@ def resume_point(run: str | Path) -> Path:
                 reasons.append(str(error).removeprefix("checkpoint: "))
             continue
         return path
-    raise UserError(f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons))
+    anew = f"; begin again with: segtrain train --config-dir {folder} --config-name config"
+    begun = not reasons and (folder / "config.yaml").is_file()  # and killed before it had one
+    raise UserError(
+        f"resume: {folder} has no checkpoint to go on from" + "".join(f"\n  {r}" for r in reasons) + anew * begun
+    )
 
 
 def older_names(keep: int) -> list[str]:

@@ -1,5 +1,6 @@
 """The error a user can act on: shown as a sentence, never as a traceback."""
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ def message_of(error: BaseException) -> str:
     if "Original Traceback" in text:
         return re.split(rf"\n[\w.]*{type(error).__name__}: ", text)[-1].strip()
     return text
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Return the sentence for an error of a disk, or a user's share of one, that is full; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return f"the disk is full: {error.filename or error}; free some space or give paths.output=FOLDER elsewhere"
 
 
 def first_line(error: BaseException) -> str:

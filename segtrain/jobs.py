@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from rich import box
 from rich.table import Table
 
-from segtrain.errors import UserError, fail, message_of
+from segtrain.errors import UserError, fail, full_disk, message_of
 from segtrain.logs import log_to_file, start_logging
 
 log = logging.getLogger("segtrain")
@@ -62,6 +62,11 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
             fail(this.error)
         raise
     except Exception as error:
+        if sentence := full_disk(error):
+            this.error = sentence
+            if not in_sweep():
+                fail(sentence)
+            raise UserError(sentence) from error
         this.error = f"{type(error).__name__}: {error}"
         log_to_file(traceback.format_exc())
         raise

@@ -1,7 +1,6 @@
 """Start a Hydra command: its run id, the config out of a checkpoint, and its errors as sentences."""
 
 import dataclasses
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from segtrain.config.quoting import flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
-from segtrain.errors import UserError, fail, message_of
+from segtrain.errors import UserError, fail, full_disk, message_of
 from segtrain.jobs import finish_sweep
+from segtrain.orphans import end_with_launcher
 from segtrain.run_id import ensure_run_id, in_slurm
 from segtrain.signals import note_signals
 from segtrain.slurm import in_shell, this_task
@@ -42,6 +42,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
     if command == "train" and in_slurm() and not in_shell():
         note_signals()  # a job that ends while it loads would not be run again
     failed = 0
+    end_with_launcher()
     try:
         ensure_run_id()
         sys.argv[1:] = flags_first(quote_paths(sys.argv[1:]))
@@ -64,8 +65,8 @@ def launch(main: Callable[[], Any], command: str) -> None:
             raise  # one of our constructors failed: a bug, shown whole
         fail(reword(error, cause))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            fail(f"the disk is full: {error.filename or error}; free some space or give paths.output=FOLDER elsewhere")
+        if sentence := full_disk(error):
+            fail(sentence)
         if not raised_by_hydra(error):
             raise
         fail(f"paths.output: cannot write {error.filename!r} ({error.strerror}); give paths.output=FOLDER")

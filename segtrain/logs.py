@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from segtrain.errors import full_disk
 from segtrain.run_id import global_rank
 
 log = logging.getLogger("segtrain")
@@ -26,6 +27,15 @@ SILENCED = (
 )
 
 
+class LogFile(logging.FileHandler):
+    """A log that a full disk cannot make fail: the run ends with a sentence once it writes a checkpoint."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name is the library's
+        error = sys.exc_info()[1]
+        if error is None or full_disk(error) is None:
+            super().handleError(record)
+
+
 def start_logging(path: Path | None) -> None:
     """Send segtrain's messages to the terminal, and all messages and warnings to a file as well."""
     for message in SILENCED:
@@ -42,7 +52,7 @@ def start_logging(path: Path | None) -> None:
     root.addHandler(terminal)
     log.setLevel(logging.DEBUG)
     if path is not None and rank == 0:
-        file = logging.FileHandler(path, delay=True, encoding="utf-8")
+        file = LogFile(path, delay=True, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(file)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,6 @@ class SegmentationModule(pl.LightningModule):
         self.crop_size = crop_size
         self.config = config or {}
         self.warned: set[str] = set()
-        self.part_losses: list[Tensor] = []  # of the running optimizer step's batches
         self.confusion = ConfusionMatrix(num_classes=len(class_names), ignore_index=ignore_index)
 
     def forward(self, image: Tensor) -> Any:
@@ -102,19 +102,12 @@ class SegmentationModule(pl.LightningModule):
             torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        output, mask, size = self(batch["image"]), batch["mask"], len(batch["index"])
+        output, mask = self(batch["image"]), batch["mask"]
         parts = self.trainer.accumulate_grad_batches if "step_labels" in batch else 1
-        if parts == 1:
-            step_loss = loss = self._loss(output, mask)
-        else:
-            with part_of_step(mask, labels=batch["step_labels"], parts=parts):
-                loss = self._loss(output, mask)
-            # one alone is as large as its share of the step's labelled pixels
-            self.part_losses = [*(self.part_losses if batch_idx % parts else ()), loss.detach()]
-            step_loss = torch.stack(self.part_losses).mean()
-        if (batch_idx + 1) % parts == 0:
-            self.log("train/loss", step_loss, batch_size=size)
-        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        whole = part_of_step(mask, labels=batch["step_labels"], parts=parts) if parts > 1 else nullcontext()
+        with whole:
+            loss = self._loss(output, mask)
+        self.log("train/loss", loss, logger=False, batch_size=len(batch["index"]))  # `TrainingLoss` draws it
         return loss
 
     def _loss(self, output: Any, mask: Tensor) -> Tensor:
@@ -141,7 +134,9 @@ class SegmentationModule(pl.LightningModule):
             logits = self.predict_logits(image)
             prediction = logits.argmax(dim=1)
             self.confusion.update(prediction, mask)
-            loss = self._loss(logits, mask)
+            # of each image, so that it does not depend on which others are scored with it, or by which process
+            pairs = zip(logits.split(1), mask.split(1), strict=True)
+            loss = torch.stack([self._loss(one, its) for one, its in pairs]).mean()
             self.log(f"{stage}/loss", loss, on_epoch=True, on_step=False, batch_size=len(mask), sync_dist=True)
             predictions += prediction.unbind()
         return {"predictions": predictions}

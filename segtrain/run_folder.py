@@ -38,6 +38,8 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
         if resumed:
             _hold(run / "config.yaml")
+            for part in (run / "checkpoints").glob(".*.part"):  # of a write that was killed
+                part.unlink()
             count = len(list(run.glob("resumed-*.yaml"))) + 1
             command = " ".join(sys.argv[1:])
             header = f"# resumed with {command}\n"

@@ -141,6 +141,8 @@ def fit(
         if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
             way = "the job that SLURM runs again goes on" if requeued else f"go on with: segtrain train resume={run}"
             log.info(f"{reason} after step {trainer.global_step}; {way}")
+        if isinstance(error, Stopped):
+            error.wait()
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")
 

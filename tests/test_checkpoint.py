@@ -26,6 +26,7 @@ from segtrain.checkpoint import (
 )
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.errors import UserError
+from segtrain.run_folder import prepare
 
 
 def content(value: float = 1.5, **more: Any) -> dict[str, Any]:
@@ -165,6 +166,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert [path.name for path in written.parent.iterdir()] == ["a.ckpt"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_an_error_of_the_disk_which_names_the_file() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'") as found:
+        module_under_test._save(content(), Path("/dev/full"))
+    assert found.value.errno == errno.ENOSPC
+
+
+def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, LAST)
+    (run / "checkpoints" / f".new-{LAST}.123.part").write_bytes(b"half")
+    prepare(run, {"seed": 0}, resumed=True)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [LAST]
+
+
 def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for name in ("fsync", "replace"):
@@ -190,7 +205,7 @@ def run_folder(tmp_path: Path, *names: str) -> Path:
         ([BEST], [], BEST),
     ],
 )
-@pytest.mark.parametrize("damage", ["weights", "table of contents", "half"])
+@pytest.mark.parametrize("damage", ["weights", "table of contents", "half", "empty"])
 def test_the_newest_checkpoint_that_reads_is_resumed_from(
     names: list[str], damaged: list[str], expected: str, damage: str, tmp_path: Path
 ) -> None:
@@ -200,8 +215,8 @@ def test_the_newest_checkpoint_that_reads_is_resumed_from(
         data = bytearray(path.read_bytes())
         if damage == "weights":
             data[len(data) // 2] ^= 1
-        elif damage == "half":
-            del data[len(data) // 2 :]
+        elif damage in ("half", "empty"):
+            del data[len(data) // 2 if damage == "half" else 0 :]
         else:
             data[data.rindex(b"PK\x01\x02") + 46 + 3] ^= 0x80  # a letter of a name in the zip's central directory
         path.write_bytes(data)
@@ -214,6 +229,12 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_why_of_each(tmp_path: Path
         (run / "checkpoints" / name).write_bytes(b"broken")
     with pytest.raises(UserError, match=r"resume: .* has no checkpoint to go on from\n.*last\.ckpt.*\n.*best\.ckpt"):
         resume_point(run)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_says_how_to_begin_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(UserError, match=rf"begin again with: segtrain train --config-dir {tmp_path} --config-name c"):
+        resume_point(tmp_path)
 
 
 def test_a_run_without_checkpoints_and_a_path_that_is_no_folder_are_refused(tmp_path: Path) -> None:

@@ -153,7 +153,16 @@ def test_training_steps_the_schedule_every_batch_to_zero_and_lowers_the_loss(tmp
     assert lightning.optimizers[0].param_groups[0]["lr"] == 0
     assert after["val/loss"] < before["val/loss"]
     assert after["val/miou"] > before["val/miou"]
-    assert "train/epoch_loss" in lightning.callback_metrics
+    assert "train/loss" in lightning.callback_metrics
+
+
+def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(tmp_path: Path) -> None:
+    losses = [
+        trainer(tmp_path).validate(tiny_module(), evaluation_loader(TinySamples(7), batch_size=size), verbose=False)
+        for size in (1, 3, 7)
+    ]
+    expected = losses[0][0]["val/loss"]
+    assert [values["val/loss"] for (values,) in losses] == pytest.approx([expected] * 3, rel=1e-6)
 
 
 def test_two_runs_of_one_seed_end_with_the_same_weights(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import pytest
 import torch
 from conftest import BANDS, Run, only_run, run_segtrain, write_bands
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segtrain.checkpoint import read_checkpoint, verify
 
 # dropout makes every step draw random numbers; momentum, schedule and average must all be carried over
 MODEL = ("model=deeplabv3plus", "model/encoder=mobilenet_v3_small")
@@ -199,6 +203,145 @@ def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, segtrain: Run, tm
     assert done.returncode == 0, done.stderr
     assert f"resuming from {run / 'checkpoints' / 'previous.ckpt'}" in done.stdout
     assert_same_end(run, whole)
+
+
+FILLER = """\
+import os
+import pytorch_lightning as pl
+class Fill(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 9 and not os.path.exists("disk/filler"):
+            disk = os.statvfs("disk")
+            with open("disk/filler", "wb") as file:
+                file.write(bytes(disk.f_bavail * disk.f_frsize - 20_000_000))
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of its own, in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no disk of its own can be mounted here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(
+    whole: Path, segtrain: Run, small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "filler.py").write_text(FILLER)
+    own = (f"dataset.root={whole.parents[2] / 'bands'}", "checkpoint.every_n_steps=2", f"paths.output={small_disk}")
+    stopped = segtrain("train", *OVERRIDES, *own, "+callbacks.fill={_target_:filler.Fill}")
+    (run,) = (small_disk / "runs").iterdir()
+    assert stopped.returncode == 1
+    assert re.fullmatch(
+        r"segtrain: the disk is full: \S+; free some space or give paths\.output=\S+ elsewhere\n", stopped.stderr
+    )
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
+    steps = [read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["global_step"] for name in ("last", "previous")]
+    assert steps == [8, 6]
+    verify(run / "checkpoints" / "best.ckpt")
+    (small_disk / "filler").write_bytes(b"")  # some space is freed
+    done = segtrain("train", f"resume={run}", "trust=[filler]")
+    assert done.returncode == 0, done.stderr
+    assert_same_end(run, whole)
+
+
+PAIR = (*(argument for argument in OVERRIDES if argument != "trainer=cpu"), "trainer=ddp_cpu", "test=false")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train with two processes and without a stop: the run folder to compare with."""
+    folder = tmp_path_factory.mktemp("pair")
+    done = run_segtrain("train", *PAIR, f"dataset.root={write_bands(folder / 'bands')}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return only_run(folder)
+
+
+def start(command: list[str], folder: Path, root: Path) -> subprocess.Popen[str]:
+    """Start a run of two processes that waits at step 5 until it has been signalled, in a session of its own."""
+    (folder / "waiter.py").write_text(WAITER)
+    waiter = "+callbacks.wait={_target_:waiter.Wait}"
+    return subprocess.Popen(
+        [*command, "train", *PAIR, f"dataset.root={root}", waiter],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+WAITER = """\
+import os, time
+import pytorch_lightning as pl
+class Wait(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 5 and not os.path.exists("signalled"):
+            open(f"rank{trainer.global_rank}.{os.getpid()}", "w").close()
+            while not os.path.exists("signalled"):
+                time.sleep(0.05)
+            time.sleep(0.5)
+"""
+
+
+def ranks(folder: Path, process: subprocess.Popen[str]) -> list[int]:
+    """Wait until both ranks are at step 5; return their process ids."""
+    deadline = time.monotonic() + 200
+    while len(found := sorted(folder.glob("rank*.*"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return [int(path.suffix[1:]) for path in found]
+
+
+def session_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the living processes of a process's session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == process.pid and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["all", "rank 0, the launcher", "torchrun"])
+def test_a_signal_to_any_process_ends_all_of_them_and_the_run_goes_on(target: str, pair: Path, tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if target == "torchrun" else []
+    process = start([sys.executable, *torchrun, "-m", "segtrain"], tmp_path, pair.parents[2] / "bands")
+    try:
+        pids = ranks(tmp_path, process)
+        signalled = {"all": pids, "torchrun": [process.pid]}.get(target, pids[:1])
+        for pid in signalled:
+            os.kill(pid, signal.SIGTERM)
+        (tmp_path / "signalled").touch()
+        out, err = process.communicate(timeout=60)
+        left = session_of(process)
+    finally:
+        for pid in session_of(process):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, "a process is left"
+    run = only_run(tmp_path)
+    assert f"stopped by SIGTERM after step 6; go on with: segtrain train resume={run}" in out, err
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 6
+    if target == "torchrun":
+        assert process.returncode == 1  # its own
+        return
+    assert process.returncode == 75, err
+    assert "Traceback" not in err
+    if target == "all":
+        done = run_segtrain("train", f"resume={run}", "trust=[waiter]", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert_same_end(run, pair)
 
 
 def test_a_run_that_is_training_is_not_resumed(whole: Path, segtrain: Run, tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from segtrain import signals
 from segtrain.callbacks.checkpoints import KeepLast
@@ -24,7 +27,11 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     stop = StopOnSignal(keep)
     progress = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
     trainer: Any = SimpleNamespace(
-        global_step=0, world_size=1, is_global_zero=True, fit_loop=SimpleNamespace(epoch_loop=progress)
+        global_step=0,
+        world_size=1,
+        is_global_zero=True,
+        fit_loop=SimpleNamespace(epoch_loop=progress),
+        strategy=SimpleNamespace(launcher=None),
     )
     arguments: Any = (trainer, None, None, None, 0)
     trainer.global_step = 1
@@ -60,6 +67,21 @@ def test_a_signal_before_training_is_obeyed_after_its_first_step(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_the_first_rank_waits_for_the_others_and_is_not_killed_when_one_has_ended(tmp_path: Path) -> None:
+    launcher = _SubprocessScriptLauncher.__new__(_SubprocessScriptLauncher)
+    other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(75)"])
+    late = subprocess.Popen(["sleep", "60"])
+    launcher.procs = [other, late]
+    observed = launcher.procs
+    trainer: Any = SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(launcher=launcher))
+    with pytest.raises(Stopped) as ended:
+        StopOnSignal(KeepLast(tmp_path))._end(trainer, signal.SIGTERM)
+    assert observed == []  # Lightning's observer looks at this list
+    ended.value.wait(seconds=0.5)
+    late.wait(5)
+    assert (other.returncode, late.returncode) == (75, -signal.SIGKILL)
 
 
 @pytest.mark.slow

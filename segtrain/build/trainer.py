@@ -23,6 +23,7 @@ from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
 from segtrain.callbacks.stop import StopOnSignal
 from segtrain.callbacks.swa import WeightSWA
+from segtrain.callbacks.training_loss import TrainingLoss
 from segtrain.callbacks.unfreeze import Unfreeze
 from segtrain.checkpoint_io import AtomicCheckpointIO
 from segtrain.config.facts import crop_size
@@ -36,6 +37,7 @@ from segtrain.run_id import in_slurm
 from segtrain.slurm import this_task
 from segtrain.slurm_ranks import SlurmRanks, task_device
 from segtrain.sync_norms import SyncNorms
+from segtrain.torchrun import torchrun_layout
 
 Config = dict[str, Any]
 
@@ -64,7 +66,7 @@ def build_callbacks(cfg: Config, run: Path, *, total_steps: int) -> list[pl.Call
         keep=policy["keep"],
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
-    return [watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    return [TrainingLoss(), watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def _recipe(cfg: Config, total_steps: int) -> list[pl.Callback]:
@@ -135,6 +137,7 @@ def build_trainer(
     ranks = _place_in_slurm(node)
     if "precision" in node:
         node["precision"] = precision_of(node)
+    node |= torchrun_layout(node)
     node.setdefault("num_sanity_val_steps", 0)
     every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
     if every and epochs and 0 < epochs < every:

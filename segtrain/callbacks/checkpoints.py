@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.checkpoint import BEST, LAST, older_names, read_checkpoint, reads, verify
@@ -31,7 +32,21 @@ class KeepBest(ModelCheckpoint):
             mode=mode,
             auto_insert_metric_name=False,
             enable_version_counter=False,
+            save_on_train_epoch_end=False,  # see `on_validation_end`
         )
+        self.validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, or wait for the end of the epoch if this is it: a run that goes on from here has the epoch's row."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and is_last_batch(trainer):
+            self.validated = True
+        else:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.validated:
+            super().on_validation_end(trainer, pl_module)
+        self.validated = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score: the better one of the state and of the file in this run's folder.
@@ -128,6 +143,8 @@ class KeepLast(Checkpoint):
         if self.saved_step == trainer.global_step:
             return
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
+        for logger in trainer.loggers:
+            logger.save()  # what it holds back would be lost, as a resumed run does not repeat these steps
         last, new = self.folder / LAST, self.folder / f"new-{LAST}"
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:

@@ -1,11 +1,13 @@
-"""`metrics.csv`: one row an epoch."""
+"""`metrics.csv`: one row an epoch, whose values of training go to the loggers too."""
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
 
+from segtrain.callbacks.training_loss import log_metrics
 from segtrain.metrics.scores import score_names
 
 
@@ -49,6 +51,11 @@ class MetricsCsv(pl.Callback):
         self.validated = False
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
+            file.flush()
+            os.fsync(file.fileno())  # before a checkpoint that lies behind this row
+        training = {name: float(row[name]) for name in self.columns[2:] if name in row and not name.startswith("val/")}
+        if training:
+            log_metrics(trainer, training)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         part = self.path.with_suffix(".part")

@@ -63,7 +63,7 @@ class Pictures(pl.Callback):
         picture = self._draw()
         if picture is not None and not trainer.sanity_checking and isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_image(
-                "val/predictions", picture, global_step=trainer.global_step, dataformats="HWC"
+                "val/predictions", picture, global_step=trainer.global_step - 1, dataformats="HWC"
             )
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

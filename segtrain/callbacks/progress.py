@@ -33,6 +33,12 @@ class Progress(pl.Callback):
         self.loss = ""
         self.score = ""
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score = state_dict["score"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         console = Console(stderr=True)
         if not trainer.is_global_zero or not console.is_terminal:

@@ -1,11 +1,14 @@
 """A run that is asked to stop saves first: by SIGTERM, or the signals with which clusters announce an end."""
 
 import signal
+import subprocess
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
@@ -21,12 +24,22 @@ class Stopped(SystemExit):
     Args:
         name: of the signal.
         requeued: SLURM runs the job again, so that nobody has to; known to the first rank.
+        processes: which this one started, and which end too.
     """
 
-    def __init__(self, name: str, *, requeued: bool = False) -> None:
+    def __init__(self, name: str, *, requeued: bool = False, processes: Sequence[subprocess.Popen[Any]] = ()) -> None:
         super().__init__(STOPPED)
         self.name = name
         self.requeued = requeued
+        self.processes = processes
+
+    def wait(self, seconds: float = 30) -> None:
+        """Wait until the processes that this one started have ended, so that nothing is left running."""
+        for process in self.processes:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class StopOnSignal(Checkpoint):
@@ -80,6 +93,16 @@ class StopOnSignal(Checkpoint):
 
     def _end(self, trainer: pl.Trainer, number: int) -> None:
         requeued = self.requeue and trainer.is_global_zero and requeue_job()
-        if self.requeue:
-            self.agreement.largest(0)  # none ends before: srun may kill the others once one has
-        raise Stopped(signal.Signals(number).name, requeued=requeued)
+        raise Stopped(signal.Signals(number).name, requeued=requeued, processes=self._release(trainer))
+
+    def _release(self, trainer: pl.Trainer) -> list[subprocess.Popen[Any]]:
+        """Return the processes that this one started, and take them from Lightning's observer.
+
+        It would kill this process once another has ended with a status of its own; so may srun.
+        """
+        launcher = trainer.strategy.launcher
+        processes = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+        if processes:
+            launcher.procs.clear()  # type: ignore[union-attr]  # the observer's list is the same
+        self.agreement.largest(0)  # none ends before
+        return processes

@@ -20,6 +20,9 @@ class Throughput(pl.Callback):
         self.paused = 0.0
         self.images = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run is resumed in mid-epoch
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started, self.paused, self.images = time.perf_counter(), 0.0, 0
 
@@ -35,10 +38,10 @@ class Throughput(pl.Callback):
         self.images += len(batch["index"]) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.started or not self.images:
+        if not self.images:
             return  # resumed at an epoch's end
         seconds = time.perf_counter() - self.started - self.paused
-        pl_module.log("perf/images_per_second", self.images / seconds, rank_zero_only=True)
+        pl_module.log("perf/images_per_second", self.images / seconds, logger=False, rank_zero_only=True)
         if isinstance(trainer.train_dataloader, Loader):
             waited = min(1.0, trainer.train_dataloader.waited / seconds)
-            pl_module.log("perf/data_wait_fraction", waited, rank_zero_only=True)
+            pl_module.log("perf/data_wait_fraction", waited, logger=False, rank_zero_only=True)

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from segtrain.callbacks.metrics_csv import MetricsCsv, read_rows
 from segtrain.callbacks.throughput import Throughput
+from segtrain.callbacks.training_loss import TrainingLoss
 from segtrain.data.datamodule import Loader
 from segtrain.data.sampler import EpochSampler
 from segtrain.data.samples import Key, collate
@@ -47,7 +48,7 @@ def loader(seconds: float, *, kind: Any = Loader) -> Any:
 
 
 def fit(folder: Path, train: Any, *, step: float = 0.0, val: Any = None, epochs: int = 2) -> list[dict[str, str]]:
-    callbacks = [SlowSteps(step), Throughput(), MetricsCsv(folder / "metrics.csv", NAMES)]
+    callbacks = [TrainingLoss(), SlowSteps(step), Throughput(), MetricsCsv(folder / "metrics.csv", NAMES)]
     trainer(folder, *callbacks, max_epochs=epochs).fit(tiny_module(), train, val)
     return read_rows(folder / "metrics.csv")
 
