@@ -5,7 +5,7 @@ import logging
 import math
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from rich import box
 from rich.table import Table
 
-from segtrain.errors import UserError, fail, message_of
+from segtrain import ranks
+from segtrain.errors import UserError, fail, loader_died, message_of
 from segtrain.logs import log_to_file, start_logging
 
 log = logging.getLogger("segtrain")
@@ -54,7 +55,8 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
         JOBS.append(this)
         log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")
     try:
-        yield this.folder
+        with nullcontext() if in_sweep() else ranks.together(this.folder), _worded(this.folder):
+            yield this.folder
     except UserError as error:
         this.error = message_of(error)
         log_to_file(this.error)
@@ -65,6 +67,17 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
         this.error = f"{type(error).__name__}: {error}"
         log_to_file(traceback.format_exc())
         raise
+
+
+@contextmanager
+def _worded(folder: Path) -> Iterator[None]:
+    """Say what to do about a loader's worker that died; torch raises that wherever the main process just is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (sentence := loader_died(error)) is None:
+            raise
+        raise UserError(f"{sentence}{ranks.go_on(folder)}") from error
 
 
 def finish_sweep(monitor: str = "val/miou") -> int:

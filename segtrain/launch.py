@@ -17,8 +17,9 @@ from segtrain.config.quoting import flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
-from segtrain.errors import UserError, fail, message_of
+from segtrain.errors import UserError, message_of
 from segtrain.jobs import finish_sweep
+from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id
 
 CHECKPOINT_COMMANDS = {"eval": "checkpoint", "predict": "checkpoint", "train": "resume"}

@@ -135,8 +135,10 @@ def fit(
             raise
         raise UserError(_out_of_memory(trainer, data)) from error
     except (KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, Stopped)
         reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
-        if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
+        told = trainer.is_global_zero and (stopped or trainer.world_size == 1)  # else `segtrain.ranks` tells it, once
+        if told and (run / "checkpoints" / LAST).is_file():
             log.info(f"{reason} after step {trainer.global_step}; go on with: segtrain train resume={run}")
         raise
     log.debug(f"fit took {time.perf_counter() - started:.1f} s")

@@ -7,11 +7,14 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.strategies.launchers import subprocess_script
 
+from segtrain import ranks
 from segtrain.build.node import build_node
 from segtrain.callbacks.bad_samples import BadSamples
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
+from segtrain.callbacks.failing import Failing
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
@@ -46,7 +49,7 @@ def build_callbacks(cfg: Config, run: Path) -> list[pl.Callback]:
         keep=policy["keep"],
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
-    return [watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    return [Failing(), watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
 
 
 def build_logger(cfg: Config, run: Path, *, purge_step: int | None = None) -> Logger | None:
@@ -76,6 +79,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Return the Trainer; for evaluation only its device settings are taken from the config."""
     adopt_library_loggers()
+    subprocess_script._launch_process_observer = ranks.children_started  # type: ignore[attr-defined]
     node = dict(cfg["trainer"])
     if evaluation:
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
