@@ -24,10 +24,14 @@ class Alive:
 
     def dead(self) -> int | None:
         """Return a rank whose process has ended without leaving, None if there is none."""
-        for path in sorted(self.folder.glob("rank-*")):
-            if path != self.path and _unlocked(path):
-                return int(path.name.removeprefix("rank-"))
-        return None
+        return next((_rank(path) for path in self._others() if _unlocked(path)), None)
+
+    def others(self) -> bool:
+        """Say whether any other rank is alive."""
+        return any(not _unlocked(path) for path in self._others())
+
+    def _others(self) -> list[Path]:
+        return sorted(set(self.folder.glob("rank-*")) - {self.path}, key=_rank)
 
     def leave(self) -> None:
         """Say that this rank ends in order."""
@@ -35,6 +39,10 @@ class Alive:
         self.file.close()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # by the last
+
+
+def _rank(path: Path) -> int:
+    return int(path.name.removeprefix("rank-"))
 
 
 def _unlocked(path: Path) -> bool:

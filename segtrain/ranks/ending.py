@@ -5,6 +5,8 @@ import re
 import signal
 from pathlib import Path
 
+from segtrain.errors import first_line
+
 DONE, STOPPED = 0, 75  # exit statuses of ranks that end in order; the second by a signal, with a checkpoint
 # what gloo, NCCL and torch's store say when another rank is gone or does not answer
 LOST = re.compile(r"gloo/|NCCL|TCPStore|Connection (closed|reset) by peer|Broken pipe|Timed out waiting")
@@ -18,6 +20,14 @@ def lost_another(error: BaseException) -> bool:
     """Say whether an error is what a rank meets when another is gone or does not answer."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return "DistError" in names or ("RuntimeError" in names and LOST.search(str(error)) is not None)
+
+
+def how_lost(error: BaseException, rank: int) -> str:
+    """Return in a sentence what a rank has met that is without another."""
+    said = re.sub(r"^\[\S+\] ", "", first_line(error)).split(". ")[0]  # a place in gloo, and advice of no use here
+    if "imed out" in said:
+        return f"rank {rank} has waited for another in vain, which hangs or is stopped ({said})"
+    return f"rank {rank} has lost the connection to another ({said})"
 
 
 def in_order(error: BaseException) -> bool:
@@ -36,11 +46,13 @@ def how_ended(status: int) -> str:
     return f"was killed by signal {-status}{name}{memory}"
 
 
-def why_left(error: BaseException) -> str:
+def why_left(error: BaseException, rank: int) -> str:
     """Return why a rank leaves that was interrupted or asked to exit."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        return "was interrupted"  # Lightning makes an exit of it
-    return "got SIGTERM" if isinstance(error, Terminated) else how_ended(int(getattr(error, "code", 1) or 0))
+        return "interrupted"  # Lightning makes an exit of it
+    if isinstance(error, Terminated):
+        return f"rank {rank} got SIGTERM"
+    return f"rank {rank} {how_ended(int(getattr(error, 'code', 1) or 0))}"
 
 
 def go_on(run: Path) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from segtrain import errors
 from segtrain.run_id import VARIABLE, global_rank, in_slurm
 
 NAME = "first_error.json"
+PREFIX = "segtrain-"  # of the meeting folders that are ours
 
 
 @dataclass
@@ -46,11 +48,17 @@ def meeting(environment: Mapping[str, str] = os.environ) -> Path | None:
         words = [environment.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
     else:
         return None
-    return Path(tempfile.gettempdir()) / re.sub(r"[^\w-]", "-", "-".join(["segtrain", str(os.getuid()), *words]))
+    return Path(tempfile.gettempdir()) / (PREFIX + re.sub(r"[^\w-]", "-", "-".join([str(os.getuid()), *words])))
 
 
 def _count(environment: Mapping[str, str], name: str) -> int:
     return int(environment.get(name) or 1)
+
+
+def forget(folder: Path) -> None:
+    """Remove a meeting folder, unless it is in torchrun's."""
+    if folder.name.startswith(PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read(folder: Path) -> Told | None:

@@ -1,6 +1,5 @@
 """A command's body as one of several ranks, whoever starts them: torchrun, SLURM or Lightning."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def children_started(child_processes: list[subprocess.Popen[Any]]) -> None:
     folder = first_error.meeting()
     assert _Job.run is not None, "ranks are started outside of a job"
     assert folder is not None, "Lightning does not set LOCAL_RANK and WORLD_SIZE"
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run with this id
+    first_error.forget(folder)  # of an earlier run with this id
     _watch(Watch(_Job.run, folder, child_processes))
 
 

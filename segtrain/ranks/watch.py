@@ -4,20 +4,18 @@ import contextlib
 import math
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError, first_line, message_of
 from segtrain.ranks import first_error
 from segtrain.ranks.alive import Alive
-from segtrain.ranks.ending import DONE, STOPPED, Terminated, go_on, how_ended, lost_another, why_left
+from segtrain.ranks.ending import DONE, STOPPED, Terminated, go_on, how_ended, how_lost, lost_another, why_left
 from segtrain.run_id import global_rank
 
 POLL = 0.5  # seconds between two looks at the others
@@ -31,14 +29,16 @@ class Watch(threading.Thread):
     Args:
         run: the run folder.
         folder: where this machine's ranks meet.
-        children: the ranks that this one has started, in order.
+        children: the ranks that this one has started, in order; emptied once it fails, so that Lightning does not
+            kill them while one tells.
     """
 
-    def __init__(self, run: Path, folder: Path, children: Sequence[subprocess.Popen[Any]] = ()) -> None:
+    def __init__(self, run: Path, folder: Path, children: list[subprocess.Popen[Any]] | None = None) -> None:
         super().__init__(daemon=True, name="ranks")
         self.run_folder = run
         self.folder = folder
-        self.children = children
+        self.children = list(children or ())
+        self.of_lightning = children
         self.rank = global_rank()
         self.alive = Alive(folder, self.rank)
         self.launcher = None if children else os.getppid()
@@ -88,6 +88,8 @@ class Watch(threading.Thread):
         """Give this rank, which has failed, some time to end."""
         if self.failed is None:
             self.failed = (time.monotonic(), error)
+            if self.of_lightning is not None:
+                self.of_lightning.clear()
 
     def fail(self, error: BaseException) -> None:
         """Tell the error of this rank, or what it follows from, and see to it that no rank is left."""
@@ -107,11 +109,11 @@ class Watch(threading.Thread):
         if isinstance(error, Terminated) and (cause := self.trouble()) is not None:
             return cause, ""
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            return f"rank {self.rank} {why_left(error)}{go_on(self.run_folder)}", ""
+            return f"{why_left(error, self.rank)}{go_on(self.run_folder)}", ""
         if lost_another(error):
-            first_error.log(self.run_folder, f"rank {self.rank} ends: {first_line(error)}")
-            lost = f"rank {self.rank} has lost another: {first_line(error)}{go_on(self.run_folder)}"
-            return self._wait_for_trouble() or lost, ""
+            sentence = how_lost(error, self.rank)
+            first_error.log(self.run_folder, sentence)
+            return self._wait_for_trouble() or f"{sentence}{go_on(self.run_folder)}", ""
         sentence = f"rank {self.rank} failed: {type(error).__name__}: {first_line(error)}{go_on(self.run_folder)}"
         return sentence, "".join(traceback.format_exception(error))
 
@@ -127,15 +129,15 @@ class Watch(threading.Thread):
         return None
 
     def _end_children(self) -> None:
-        deadline = time.monotonic() + GRACE + 2 * POLL
+        deadline = time.monotonic() + 2 * GRACE  # they may end by force, and say where they hang
         for child in self.children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        if self.children:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.alive.others():
+            first_error.forget(self.folder)
 
     def _end_by_force(self) -> None:
         """End this process although its main thread hangs; train.log says where."""
