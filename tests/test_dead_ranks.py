@@ -72,7 +72,7 @@ class Ended:
 
 
 def run_two(folder: Path, launcher: tuple[str, ...], fault: str | None, *overrides: str) -> Ended:
-    """Train by two ranks in a session of their own, and wait until none of its processes is left."""
+    """Train by two ranks, and wait until none of their processes is left."""
     (folder / "faulty.py").write_text(FAULTY)
     root = write_bands(folder / "bands")
     own = [] if fault is None else [f"+callbacks.fault={{_target_:faulty.Fault,{fault}}}"]
@@ -87,11 +87,11 @@ def run_two(folder: Path, launcher: tuple[str, ...], fault: str | None, *overrid
         )  # fmt: skip
     try:
         process.wait(240)
-        while in_session(process.pid):
+        while working_in(folder):
             time.sleep(0.1)
             assert time.time() - float((folder / "fault").read_text()) < WITHIN, "a rank is left"
     finally:
-        for pid in in_session(process.pid):
+        for pid in working_in(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     seconds = time.time() - float((folder / "fault").read_text()) if (folder / "fault").exists() else 0.0
@@ -99,13 +99,12 @@ def run_two(folder: Path, launcher: tuple[str, ...], fault: str | None, *overrid
     return Ended(process.returncode, (folder / "err").read_text(), seconds, run)
 
 
-def in_session(leader: int) -> list[int]:
-    """Return the processes of a session."""
+def working_in(folder: Path) -> list[int]:
+    """Return the processes whose current folder this is; torchrun gives each rank a session of its own."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*/cwd"):
         with contextlib.suppress(OSError):
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state != "Z":
+            if path.readlink() == folder:
                 found.append(int(path.parent.name))
     return found
 
