@@ -61,7 +61,7 @@ def measure(level: str, *, steps: int, overrides: list[str]) -> dict[str, Any]:
         run = Path(folder)
         data = build.build_data(cfg)
         module = build.build_module(cfg, plain=plain_config(composed), total_steps=steps)
-        callbacks = [*build.build_callbacks(cfg, run), clock]
+        callbacks = [*build.build_callbacks(cfg, run, total_steps=steps), clock]
         trainer = build.build_trainer(cfg, run, callbacks=callbacks, logger=build.build_logger(cfg, run))
         trainer.fit(module, datamodule=data)
     device = trainer.strategy.root_device

@@ -34,6 +34,22 @@ def full_disk(error: BaseException) -> str | None:
     return f"the disk is full: {error.filename or error}; free some space or give paths.output=FOLDER elsewhere"
 
 
+def loader_died(error: BaseException) -> str | None:
+    """Return what to do about a DataLoader's worker that has died; None for another error."""
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
+        return None
+    said = first_line(error).split(". ")[0].rstrip(". ")
+    if "Bus error" in said:
+        return (
+            f"a process that loads samples died ({said}): shared memory (/dev/shm) is full; give a smaller "
+            "loader.batch_size or loader.num_workers, or a container more of it (docker run --shm-size=8g)"
+        )
+    return (
+        f"a process that loads samples died ({said}), most likely because memory ran out; give a smaller "
+        "loader.num_workers or loader.batch_size, loader.cache=none, or loader.num_workers=0 to see an error of its own"
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error of another library says, or its name if it says nothing."""
     return (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ import logging
 import math
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from rich import box
 from rich.table import Table
 
-from segtrain.errors import UserError, fail, full_disk, message_of
+from segtrain import ranks
+from segtrain.errors import UserError, fail, full_disk, loader_died, message_of
 from segtrain.logs import log_to_file, start_logging
 
 log = logging.getLogger("segtrain")
@@ -54,7 +55,8 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
         JOBS.append(this)
         log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")
     try:
-        yield this.folder
+        with nullcontext() if in_sweep() else ranks.together(this.folder), _worded(this.folder):
+            yield this.folder
     except UserError as error:
         this.error = message_of(error)
         log_to_file(this.error)
@@ -62,14 +64,20 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
             fail(this.error)
         raise
     except Exception as error:
-        if sentence := full_disk(error):
-            this.error = sentence
-            if not in_sweep():
-                fail(sentence)
-            raise UserError(sentence) from error
         this.error = f"{type(error).__name__}: {error}"
         log_to_file(traceback.format_exc())
         raise
+
+
+@contextmanager
+def _worded(folder: Path) -> Iterator[None]:
+    """Say what to do about a full disk, or a loader's worker that died, which both are met anywhere."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (sentence := full_disk(error) or loader_died(error)) is None:
+            raise
+        raise UserError(f"{sentence}{ranks.go_on(folder)}") from error
 
 
 def finish_sweep(monitor: str = "val/miou") -> int:

@@ -16,9 +16,9 @@ from segtrain.config.quoting import flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
-from segtrain.errors import UserError, fail, full_disk, message_of
+from segtrain.errors import UserError, full_disk, message_of
 from segtrain.jobs import finish_sweep
-from segtrain.orphans import end_with_launcher
+from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id, in_slurm
 from segtrain.signals import note_signals
 from segtrain.slurm import in_shell, this_task
@@ -42,7 +42,6 @@ def launch(main: Callable[[], Any], command: str) -> None:
     if command == "train" and in_slurm() and not in_shell():
         note_signals()  # a job that ends while it loads would not be run again
     failed = 0
-    end_with_launcher()
     try:
         ensure_run_id()
         sys.argv[1:] = flags_first(quote_paths(sys.argv[1:]))

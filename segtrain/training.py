@@ -136,9 +136,11 @@ def fit(
             raise
         raise UserError(_out_of_memory(trainer, data)) from error
     except (KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, Stopped)
         reason = f"stopped by {error.name}" if isinstance(error, Stopped) else "interrupted"
         requeued = isinstance(error, Stopped) and error.requeued
-        if (run / "checkpoints" / LAST).is_file() and trainer.is_global_zero:
+        told = trainer.is_global_zero and (stopped or trainer.world_size == 1)  # else `segtrain.ranks` tells it, once
+        if told and (run / "checkpoints" / LAST).is_file():
             way = "the job that SLURM runs again goes on" if requeued else f"go on with: segtrain train resume={run}"
             log.info(f"{reason} after step {trainer.global_step}; {way}")
         if isinstance(error, Stopped):

@@ -1,9 +1,15 @@
 """Do memory that runs out and samples that cannot be read end, or are passed over, with what to do?"""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from conftest import Run
+from torch.utils.data import DataLoader, Dataset
+
+from segtrain.errors import UserError, loader_died
+from segtrain.jobs import _worded
 
 GREEDY = """\
 import pytorch_lightning as pl
@@ -53,3 +59,44 @@ def test_a_bad_sample_ends_the_run_or_is_replaced_and_counted(
     output = done.stdout + done.stderr
     assert output.count(f"left out: {path}: ") == 1
     assert "1 training samples cannot be read; others took their place 2 times" in output
+
+
+class Suicidal(Dataset[int]):
+    """Samples of which the second ends the worker that loads it."""
+
+    def __init__(self, *, status: int | None) -> None:
+        self.status = status
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGKILL) if self.status is None else os._exit(self.status)
+        return index
+
+
+@pytest.mark.parametrize("status", [None, 3], ids=["killed", "exited"])
+def test_a_loader_worker_that_dies_is_a_sentence_with_what_to_change(status: int | None, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(UserError) as error, _worded(tmp_path):
+        list(DataLoader(Suicidal(status=status), num_workers=1))
+    sentence = str(error.value)
+    assert sentence.startswith("a process that loads samples died (DataLoader worker (pid")
+    assert "give a smaller loader.num_workers or loader.batch_size" in sentence
+    assert sentence.endswith(f"; go on with: segtrain train resume={tmp_path}")
+    assert "Traceback" not in sentence
+
+
+def test_a_full_shared_memory_has_its_own_remedy() -> None:
+    said = (
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit."
+    )
+    sentence = loader_died(RuntimeError(said))
+    assert sentence is not None
+    assert "(DataLoader worker (pid 7) is killed by signal: Bus error): shared memory (/dev/shm) is full" in sentence
+    assert "docker run --shm-size=8g" in sentence
+    assert loader_died(RuntimeError("shapes differ")) is None
+    assert loader_died(ValueError("DataLoader worker")) is None

@@ -10,7 +10,9 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.strategies.launchers import subprocess_script
 
+from segtrain import ranks
 from segtrain.build.data import build_progressive
 from segtrain.build.node import build_node
 from segtrain.callbacks.bad_samples import BadSamples
@@ -18,6 +20,7 @@ from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.crop_sizes import CropSizes
 from segtrain.callbacks.early_stop import EarlyStop
 from segtrain.callbacks.ema import WeightEMA
+from segtrain.callbacks.failing import Failing
 from segtrain.callbacks.metrics_csv import MetricsCsv
 from segtrain.callbacks.nonfinite import NonFinite
 from segtrain.callbacks.plateau import StepPlateau
@@ -66,7 +69,8 @@ def build_callbacks(cfg: Config, run: Path, *, total_steps: int) -> list[pl.Call
         keep=policy["keep"],
     )
     watch = NonFinite(run, policy=cfg["nonfinite"], every_n_steps=cfg["trainer"].get("log_every_n_steps") or 10)
-    return [TrainingLoss(), watch, BadSamples(), *own, csv, best, last, StopOnSignal(last, requeue=in_slurm())]
+    stop = StopOnSignal(last, requeue=in_slurm())
+    return [Failing(), TrainingLoss(), watch, BadSamples(), *own, csv, best, last, stop]
 
 
 def _recipe(cfg: Config, total_steps: int) -> list[pl.Callback]:
@@ -127,6 +131,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Return the Trainer; for evaluation only its device settings are taken from the config."""
     adopt_library_loggers()
+    subprocess_script._launch_process_observer = ranks.children_started  # type: ignore[attr-defined]
     node = dict(cfg["trainer"])
     if evaluation:
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}
@@ -134,7 +139,7 @@ def build_trainer(
             node["strategy"] = "auto" if node.get("devices") in (1, "1", [0]) else "ddp"
     elif shards(node):
         node["inference_mode"] = False  # weights that validation gathers are trained on after it
-    ranks = _place_in_slurm(node)
+    clusters = _place_in_slurm(node)
     if "precision" in node:
         node["precision"] = precision_of(node)
     node |= torchrun_layout(node)
@@ -151,7 +156,7 @@ def build_trainer(
         plugins=[
             AtomicCheckpointIO(folder / "checkpoints"),
             *([SyncNorms()] if node.get("sync_batchnorm") else []),
-            *ranks,
+            *clusters,
         ],
         use_distributed_sampler=False,  # ours neither pads nor repeats
         deterministic=True if cfg["deterministic"] == "exact" else None,

@@ -12,10 +12,9 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
+from segtrain.ranks.ending import STOPPED
 from segtrain.signals import EARLY, SIGNALS
 from segtrain.slurm import requeue_job
-
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Stopped(SystemExit):

@@ -5,6 +5,7 @@ import functools
 import itertools
 import logging
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -334,6 +335,7 @@ def choose_workers() -> int:
 
 
 def start_worker(worker: int) -> None:
-    """Keep a process that loads samples to one thread."""
+    """Keep a process that loads samples to one thread, and from ending before the one it loads for on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # one process a core is enough
     torch.set_num_threads(1)
