@@ -145,12 +145,13 @@ def fit(cfg: Config, folder: Path, *callbacks: pl.Callback) -> None:
     build.build_trainer(cfg, folder, callbacks=every, logger=logger).fit(module, datamodule=data)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 def test_a_run_with_the_default_settings_reads_at_most_every_n_steps(
-    train_config: Callable[..., Config], bands: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: int, train_config: Callable[..., Config], bands: tuple[str, ...], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal: the progress bar shows the loss
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    cfg = config(train_config, bands)
+    cfg = config(train_config, bands, f"trainer.accumulate_grad_batches={parts}", f"loader.batch_size={parts}")
     found = Reads()
     with found.counted():
         fit(cfg, tmp_path, Steps(found))

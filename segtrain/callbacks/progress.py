@@ -56,9 +56,9 @@ class Progress(pl.Callback):
         if self.bar is None:
             return
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # else a batch of a step whose loss is not known
-        loss = trainer.callback_metrics.get("train/loss")
-        if whole and loss is not None and (not self.loss or trainer.global_step % self.every_n_steps == 0):
-            self.loss = f"loss {loss.item():.3f}"
+        if whole and (not self.loss or trainer.global_step % self.every_n_steps == 0):
+            loss = trainer.callback_metrics.get("train/loss")
+            self.loss = f"loss {loss.item():.3f}" if loss is not None else ""
         done = trainer.current_epoch * trainer.num_training_batches + batch_idx + 1
         self.bar.update(self.task, completed=done, description=f"{_epoch(trainer)}  {self.loss}  {self.score}")
 
