@@ -97,11 +97,10 @@ def fit(compose_config: Compose, root: Path, tmp_path: Path, monkeypatch: pytest
         check_objects(values, plain=plain)
         resumed = training.prepare_run(run, values, plain)
         data = build.build_data(values, start=resumed.start)
-        module = build.build_module(
-            values, plain=plain, total_steps=schedule_length(values["trainer"], data.batches_per_epoch(1))
-        )
+        steps = schedule_length(values["trainer"], data.batches_per_epoch(1))
+        module = build.build_module(values, plain=plain, total_steps=steps)
         losses = Losses()
-        own = [*build.build_callbacks(values, run), losses, *callbacks]
+        own = [*build.build_callbacks(values, run, total_steps=steps), losses, *callbacks]
         trainer = build.build_trainer(values, run, callbacks=own)
         checkpoint = None if resumed.checkpoint is None else str(resumed.checkpoint)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

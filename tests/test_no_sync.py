@@ -141,7 +141,7 @@ def fit(cfg: Config, folder: Path, *callbacks: pl.Callback) -> None:
     data = build.build_data(cfg)
     module = build.build_module(cfg, plain=cfg, total_steps=16)
     logger = build.build_logger(cfg, folder)
-    every = [*build.build_callbacks(cfg, folder), *callbacks]
+    every = [*build.build_callbacks(cfg, folder, total_steps=16), *callbacks]
     build.build_trainer(cfg, folder, callbacks=every, logger=logger).fit(module, datamodule=data)
 
 
