@@ -107,8 +107,7 @@ class SegmentationModule(pl.LightningModule):
         whole = part_of_step(mask, labels=batch["step_labels"], parts=parts) if parts > 1 else nullcontext()
         with whole:
             loss = self._loss(output, mask)
-        self.log("train/loss", loss, logger=False, batch_size=len(batch["index"]))  # `TrainingLoss` draws it
-        return loss
+        return loss  # which `TrainingLoss` logs
 
     def _loss(self, output: Any, mask: Tensor) -> Tensor:
         """Return the loss of the logits plus that of auxiliary logits, weighted as the model says."""

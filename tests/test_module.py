@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from tiny import NAMES, VOID, Brightness, TinyNet, TinySamples, evaluation_loader, tiny_module, trainer, training_loader
 from torch import Tensor, nn
 
+from segtrain.callbacks.training_loss import TrainingLoss
 from segtrain.inference.any_size import AnySize
 from segtrain.schedulers import PolyLR
 
@@ -145,7 +146,7 @@ def test_without_a_seed_the_random_numbers_are_left_alone() -> None:
 
 def test_training_steps_the_schedule_every_batch_to_zero_and_lowers_the_loss(tmp_path: Path) -> None:
     module = tiny_module(scheduler=lambda optimizer: PolyLR(optimizer, total_steps=60))
-    lightning = trainer(tmp_path, max_epochs=20)
+    lightning = trainer(tmp_path, TrainingLoss(), max_epochs=20)
     before = trainer(tmp_path).validate(module, evaluation_loader(TinySamples()), verbose=False)[0]
     lightning.fit(module, training_loader(TinySamples()))
     after = trainer(tmp_path).validate(module, evaluation_loader(TinySamples()), verbose=False)[0]

@@ -158,7 +158,7 @@ def test_a_run_with_the_default_settings_reads_at_most_every_n_steps(
     unexpected = {s: where for s, where in found.found.items() if (s + 1) % INTERVAL and s}
     assert not unexpected
     at_intervals = [*found.found.values()][-1]
-    for part in ("progress.py", "nonfinite.py", "apply_func.py"):  # the last is Lightning's, for its loggers
+    for part in ("progress.py", "nonfinite.py", "training_loss.py"):
         assert any(part in where for where in at_intervals), (part, at_intervals)
 
 

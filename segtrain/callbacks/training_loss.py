@@ -42,6 +42,7 @@ class TrainingLoss(pl.Callback):
             return  # a batch of an accumulated step
         self.step = trainer.global_step
         loss, self.loss = self.loss, torch.zeros_like(self.loss)
+        pl_module.log("train/loss", loss, logger=False, batch_size=size)  # for other callbacks
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.step % every == 0 and trainer.is_global_zero:
             log_metrics(trainer, {"train/loss": loss.item()})

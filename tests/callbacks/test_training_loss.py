@@ -14,15 +14,15 @@ from segtrain.checkpoint import position, read_checkpoint
 
 
 class Seen(pl.Callback):
-    """Collect the loss of every step, what loggers get, and the losses of epochs; write a checkpoint every step."""
+    """Collect the loss of every batch, what loggers get, and the losses of epochs; write a checkpoint every step."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.steps: list[float] = []
         self.epochs: list[float] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        self.steps.append(float(trainer.callback_metrics["train/loss"]))
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *arguments: Any) -> None:
+        self.steps.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,8 +71,9 @@ def test_a_resumed_run_has_the_losses_and_the_curve_of_one_never_stopped(tmp_pat
 def test_accumulated_batches_count_in_full(tmp_path: Path) -> None:
     seen, logger = fit(tmp_path, accumulate_grad_batches=3)
     assert seen.epochs == pytest.approx(torch.tensor(seen.steps).view(3, 3).mean(dim=1).tolist(), rel=1e-6)
+    means = torch.tensor(seen.steps).view(3, 3).mean(dim=1).tolist()
     assert [(step, metrics["train/loss"]) for step, metrics in logger.points] == [
-        (step, pytest.approx(loss)) for step, loss in enumerate(seen.steps[2::3])
+        (step, pytest.approx(mean)) for step, mean in enumerate(means)
     ]
 
 
