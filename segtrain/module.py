@@ -104,10 +104,8 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         output, mask = self(batch["image"]), batch["mask"]
         parts = self.trainer.accumulate_grad_batches if "step_labels" in batch else 1
-        whole = part_of_step(mask, labels=batch["step_labels"], parts=parts) if parts > 1 else nullcontext()
-        with whole:
-            loss = self._loss(output, mask)
-        return loss  # which `TrainingLoss` logs
+        with part_of_step(mask, labels=batch["step_labels"], parts=parts) if parts > 1 else nullcontext():
+            return self._loss(output, mask)  # which `TrainingLoss` logs
 
     def _loss(self, output: Any, mask: Tensor) -> Tensor:
         """Return the loss of the logits plus that of auxiliary logits, weighted as the model says."""
