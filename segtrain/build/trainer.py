@@ -131,7 +131,8 @@ def build_trainer(
 ) -> pl.Trainer:
     """Return the Trainer; for evaluation only its device settings are taken from the config."""
     adopt_library_loggers()
-    subprocess_script._launch_process_observer = ranks.children_started  # type: ignore[attr-defined]
+    if ranks.in_job():
+        subprocess_script._launch_process_observer = ranks.children_started  # type: ignore[attr-defined]
     node = dict(cfg["trainer"])
     if evaluation:
         node = {key: node[key] for key in EVALUATION_ARGUMENTS if key in node}

@@ -5,6 +5,6 @@ told, and by whom, is decided in `first_error`.
 """
 
 from segtrain.ranks.ending import go_on
-from segtrain.ranks.job import children_started, failing, together
+from segtrain.ranks.job import children_started, failing, in_job, together
 
-__all__ = ["children_started", "failing", "go_on", "together"]
+__all__ = ["children_started", "failing", "go_on", "in_job", "together"]

@@ -48,6 +48,11 @@ def together(run: Path) -> Iterator[None]:
         _Job.run = None
 
 
+def in_job() -> bool:
+    """Say whether this process runs a job; a script that builds a Trainer of its own keeps Lightning's ways."""
+    return _Job.run is not None
+
+
 def children_started(child_processes: list[subprocess.Popen[Any]]) -> None:
     """Watch the ranks that Lightning has started; its own thread would kill all, rank 0 included, without a word."""
     folder = first_error.meeting()
