@@ -39,12 +39,7 @@ def in_slurm(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def requeued(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether the launcher runs this job again, under the same id and so in the same folder.
-
-    SLURM does after it took the job's machine away, torchrun with --max-restarts after a process ended in failure.
-    """
-    if "TORCHELASTIC_RUN_ID" in environment:
-        return int(environment.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    """Say whether SLURM runs this job again after it took its machine away: under the same id, in the same folder."""
     return in_slurm(environment) and int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
 
 

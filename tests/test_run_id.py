@@ -82,10 +82,8 @@ def test_the_rank_is_known_before_the_trainer_exists(environment: dict[str, str]
         ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_RESTART_COUNT": "0"}, False),
         ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0"}, False),
         ({"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": "2"}, False),  # no task of the job: a shell in it
-        ({"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "1"}, True),
-        ({"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "0"}, False),
         ({}, False),
     ],
 )
-def test_a_job_is_run_again_where_its_launcher_counts_a_restart(environment: dict[str, str], expected: bool) -> None:
+def test_a_job_is_run_again_where_slurm_counts_a_restart(environment: dict[str, str], expected: bool) -> None:
     assert requeued(environment) is expected
