@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtrain import sharded_state
 from segtrain.errors import UserError
+from segtrain.sharding import slices
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -225,4 +225,4 @@ def load_weights(module: nn.Module, checkpoint: dict[str, Any], path: Path | str
         raise UserError(
             f"checkpoint: {path} was trained with dataset.num_classes={then} and another model than this; {detail}"
         )
-    sharded_state.load_weights(module, weights)
+    slices.load_weights(module, weights)

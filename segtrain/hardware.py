@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from segtrain.clusters.slurm import this_task
 from segtrain.deterministic import use_deterministic
-from segtrain.slurm import this_task
 
 
 def choose_precision(accelerator: str) -> str:

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from segtrain.clusters.slurm import in_shell, this_task
 from segtrain.config.locate import config_dir, shadowed, user_dirs
 from segtrain.config.quoting import flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
@@ -21,7 +22,6 @@ from segtrain.jobs import finish_sweep
 from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id, in_slurm
 from segtrain.signals import note_signals
-from segtrain.slurm import in_shell, this_task
 
 CHECKPOINT_COMMANDS = {"eval": "checkpoint", "predict": "checkpoint", "train": "resume"}
 

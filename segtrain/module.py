@@ -18,7 +18,7 @@ from segtrain.losses.reduction import part_of_step
 from segtrain.metrics.confusion import ConfusionMatrix
 from segtrain.metrics.scores import scores
 from segtrain.models.normalize import Normalize
-from segtrain.sharded_strategy import ShardedStrategy
+from segtrain.sharding.strategy import ShardedStrategy
 
 log = logging.getLogger("segtrain")
 

@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 
+from segtrain.clusters.slurm import in_shell
 from segtrain.errors import UserError
-from segtrain.slurm import in_shell
 
 VARIABLE = "SEGTRAIN_RUN_ID"
 

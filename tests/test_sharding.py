@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import BatchSampler, DataLoader
 from two_processes import run_in_two_processes
 
-from segtrain import build, sharded_state, sharding
+from segtrain import build
 from segtrain.callbacks.checkpoints import KeepBest, KeepLast
 from segtrain.callbacks.ema import WeightEMA
 from segtrain.callbacks.nonfinite import NonFinite
@@ -30,7 +30,8 @@ from segtrain.data.sampler import EpochSampler
 from segtrain.data.samples import collate
 from segtrain.inference.any_size import AnySize
 from segtrain.optimizers import Lion
-from segtrain.sharded_strategy import ShardedStrategy
+from segtrain.sharding import parts, slices
+from segtrain.sharding.strategy import ShardedStrategy
 
 STEPS, KEPT = 6, 4  # of a run, and at which of them it writes a checkpoint
 CPU = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "norm=group")
@@ -102,7 +103,7 @@ def fit(rank: int, folder: Path, strategy: Any, *, resume: Path | None = None) -
     run = trainer(folder, *callbacks, **options)
     module = module_on(rank)
     run.fit(module, datamodule=Data(rank, start), ckpt_path=None if resume is None else str(resume))
-    own = [sharded_state.local(p) for p in module.model.parameters()]
+    own = [slices.local(p) for p in module.model.parameters()]
     return {"miou": float(run.callback_metrics["val/miou"]), "numbers": sum(tensor.numel() for tensor in own)}
 
 
@@ -124,16 +125,16 @@ def trained_in_two_processes(rank: int) -> dict[str, Any]:
 def sharded_net(*, bf16: bool = False) -> Any:
     torch.manual_seed(0)
     model = Net()
-    sharding.shard(model, init_device_mesh("cpu", (2,)), size=(3, 8, 8), bf16=bf16)
+    parts.shard(model, init_device_mesh("cpu", (2,)), size=(3, 8, 8), bf16=bf16)
     return model
 
 
 def shards_in_bfloat16() -> dict[str, Any]:
     """Return the types of weights while they are gathered and after."""
     model = sharded_net(bf16=True)
-    sharding.gather_weights(model)
+    parts.gather_weights(model)
     gathered = {name: str(p.dtype) for name, p in model.named_parameters()}
-    sharding.scatter_weights(model, reshard=True)
+    parts.scatter_weights(model, reshard=True)
     after = {(isinstance(p, DTensor), str(p.dtype)) for p in model.parameters()}
     return {"gathered": gathered, "after": after == {(True, "torch.float32")}}
 
@@ -146,7 +147,7 @@ def bad_gradient_of_one_rank(rank: int) -> list[bool]:
     place: Any = SimpleNamespace(precision="32-true", current_epoch=0, fit_loop=SimpleNamespace(batch_idx=0))
     watch.on_before_optimizer_step(place, place, adamw(model))
     if rank == 1:
-        sharded_state.local(model.conv.weight.grad)[0] = float("inf")
+        slices.local(model.conv.weight.grad)[0] = float("inf")
     watch.on_before_optimizer_step(place, place, adamw(model))
     return [bool(flag) for flag in watch.bad]
 
@@ -195,8 +196,8 @@ def difference_of_gradients() -> float:
     torch.manual_seed(0)
     whole, sharded = ChangesViews(), ChangesViews()
     sharded.load_state_dict(whole.state_dict())
-    parts = sharding.shard(sharded, init_device_mesh("cpu", (2,)), size=(3, 4, 4))
-    assert parts == list(sharded.parts)
+    found = parts.shard(sharded, init_device_mesh("cpu", (2,)), size=(3, 4, 4))
+    assert found == list(sharded.parts)
     for model in (whole, sharded):
         model(torch.linspace(0, 1, 48).view(1, 3, 4, 4)).square().mean().backward()
     pairs = zip(whole.parameters(), sharded.parameters(), strict=True)
@@ -294,7 +295,7 @@ class Called(nn.Module):
 
 def test_parts_are_called_modules_that_share_no_weights() -> None:
     model = Called()
-    assert sharding.find_parts(model, (16, 8, 8)) == list(model.body.blocks)  # type: ignore[arg-type]
+    assert parts.find_parts(model, (16, 8, 8)) == list(model.body.blocks)  # type: ignore[arg-type]
 
 
 def test_a_stage_with_many_weights_is_split_and_a_small_one_is_not() -> None:
@@ -302,13 +303,13 @@ def test_a_stage_with_many_weights_is_split_and_a_small_one_is_not() -> None:
     large = nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(20)))
     norm = nn.GroupNorm(2, 8)
     model = nn.Sequential(small, large, norm)
-    assert sharding.find_parts(model, (8, 64, 64)) == [small, *large]
+    assert parts.find_parts(model, (8, 64, 64)) == [small, *large]
 
 
 def test_a_network_that_needs_real_numbers_has_no_parts_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     model = Called()
     model.needs_numbers = True
-    assert sharding.find_parts(model, (16, 8, 8)) == []
+    assert parts.find_parts(model, (16, 8, 8)) == []
     assert "Called does not run on torch's meta device" in caplog.text
 
 

@@ -107,7 +107,7 @@ def test_a_killed_task_ends_the_job_within_a_minute(slurm: Cluster) -> None:
 
 ASK = """\
 import logging, os, signal, sys, time
-from segtrain.slurm import requeue_job, this_task
+from segtrain.clusters.slurm import requeue_job, this_task
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 def ask(number, frame):
     requeue_job()
@@ -146,7 +146,8 @@ def test_a_job_is_run_again_when_it_is_signalled_and_not_when_a_user_ends_it(slu
 
 def test_tasks_are_where_slurm_put_them(slurm: Cluster) -> None:
     command = (
-        "from segtrain.slurm import this_task; t = this_task(); print(t.rank, t.local_rank, t.neighbours, t.count)"
+        "from segtrain.clusters.slurm import this_task; t = this_task(); "
+        "print(t.rank, t.local_rank, t.neighbours, t.count)"
     )
     lines = slurm.call("srun", "--nodes=2", "--ntasks=3", "--overcommit", sys.executable, "-c", command)
     assert sorted(lines.splitlines()) == ["0 0 2 3", "1 1 2 3", "2 0 1 3"]

@@ -11,11 +11,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from segtrain.build import trainer
+from segtrain.clusters.slurm import Task, first_machine, requeue_job, tasks_per_node, this_task
+from segtrain.clusters.slurm_ranks import SlurmRanks, task_device
 from segtrain.config.slurm import slurm_problems
-from segtrain.data import datamodule
+from segtrain.data import loader
 from segtrain.hardware import num_cores
-from segtrain.slurm import Task, first_machine, requeue_job, tasks_per_node, this_task
-from segtrain.slurm_ranks import SlurmRanks, task_device
 
 # what SLURM 22.05 sets in `sbatch --nodes=2 --ntasks-per-node=2`: in its script, and in the third task of its srun
 SCRIPT = {
@@ -244,7 +244,7 @@ def test_a_task_takes_its_share_of_the_cores_and_shares_it_with_no_other_device(
     assert num_cores() == 8
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert datamodule.choose_workers() == 7
+    assert loader.choose_workers() == 7
     process({})
     assert num_cores() == 64
 

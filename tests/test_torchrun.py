@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from segtrain.build import build_trainer
+from segtrain.clusters.torchrun import torchrun_layout
 from segtrain.errors import UserError
-from segtrain.torchrun import torchrun_layout
 
 
 def launched(machines: int, each: int) -> dict[str, str]:

@@ -29,6 +29,9 @@ from segtrain.callbacks.swa import WeightSWA
 from segtrain.callbacks.training_loss import TrainingLoss
 from segtrain.callbacks.unfreeze import Unfreeze
 from segtrain.checkpoint_io import AtomicCheckpointIO
+from segtrain.clusters.slurm import this_task
+from segtrain.clusters.slurm_ranks import SlurmRanks, task_device
+from segtrain.clusters.torchrun import torchrun_layout
 from segtrain.config.facts import crop_size
 from segtrain.config.optimization import is_plateau
 from segtrain.config.sharding import shards
@@ -37,10 +40,7 @@ from segtrain.config.targets import locate
 from segtrain.hardware import precision_of
 from segtrain.logs import adopt_library_loggers
 from segtrain.run_id import in_slurm
-from segtrain.slurm import this_task
-from segtrain.slurm_ranks import SlurmRanks, task_device
 from segtrain.sync_norms import SyncNorms
-from segtrain.torchrun import torchrun_layout
 
 Config = dict[str, Any]
 

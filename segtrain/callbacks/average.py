@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from segtrain import sharded_state
+from segtrain.sharding import slices
 
 
 class WeightAverage(pl.Callback):
@@ -41,7 +41,7 @@ class WeightAverage(pl.Callback):
     def swap(self, pl_module: pl.LightningModule) -> None:
         """Exchange the weights and their average, if there is one."""
         for name, tensor in tensors_of(pl_module).items() if self.average else ():
-            mine = sharded_state.local(tensor)
+            mine = slices.local(tensor)
             if mine is tensor:
                 tensor.data, self.average[name] = self.average[name], tensor.data
             else:  # the gathering of weights reads from this place in memory
@@ -56,7 +56,7 @@ class WeightAverage(pl.Callback):
             return
         checkpoint["training_state_dict"] = checkpoint["state_dict"]
         own = tensors_of(pl_module)
-        average = sharded_state.put_together(self.average, own)
+        average = slices.put_together(self.average, own)
         names = {id(tensor): name for name, tensor in own.items()}
         checkpoint["state_dict"] = {
             name: average[names[id(tensor)]] if id(tensor) in names else checkpoint["state_dict"][name]
@@ -71,11 +71,11 @@ class WeightAverage(pl.Callback):
             return
         saved = checkpoint["state_dict"]
         self.average = {
-            name: sharded_state.local(sharded_state.slice_like(saved[name], own)).clone()
-            for name, own in tensors_of(pl_module).items()
+            name: slices.local(slices.slice_like(saved[name], mine)).clone()
+            for name, mine in tensors_of(pl_module).items()
         }
         self._place(slices_of(pl_module))
-        sharded_state.load_weights(pl_module, checkpoint["training_state_dict"])
+        slices.load_weights(pl_module, checkpoint["training_state_dict"])
 
 
 def tensors_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ def tensors_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
 
 def slices_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
     """Return what this device has of these tensors: all of them, unless they are shared out."""
-    return {name: sharded_state.local(tensor) for name, tensor in tensors_of(pl_module).items()}
+    return {name: slices.local(tensor) for name, tensor in tensors_of(pl_module).items()}
 
 
 def _format_of(tensor: Tensor) -> torch.memory_format:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from segtrain import sharded_state
 from segtrain.errors import UserError
+from segtrain.sharding import slices
 
 log = logging.getLogger("segtrain")
 
@@ -51,8 +51,8 @@ class NonFinite(pl.Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients or trainer.precision == "16-mixed":
             return
-        norms = torch.stack(torch._foreach_norm([sharded_state.local(gradient) for gradient in gradients]))
-        bad = sharded_state.on_any_rank(~torch.isfinite(norms).all(), gradients)
+        norms = torch.stack(torch._foreach_norm([slices.local(gradient) for gradient in gradients]))
+        bad = slices.on_any_rank(~torch.isfinite(norms).all(), gradients)
         place = (trainer.current_epoch, trainer.fit_loop.batch_idx)
         if self.policy == "skip":
             self._skip(trainer, optimizer, place) if bool(bad) else self._go_on()

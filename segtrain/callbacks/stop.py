@@ -12,9 +12,9 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from segtrain.callbacks.agreement import Agreement
 from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
+from segtrain.clusters.slurm import requeue_job
 from segtrain.ranks.ending import STOPPED
 from segtrain.signals import EARLY, SIGNALS
-from segtrain.slurm import requeue_job
 
 
 class Stopped(SystemExit):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from segtrain.data.datamodule import Loader
+from segtrain.data.loader import Loader
 
 
 class Throughput(pl.Callback):

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from segtrain.clusters.slurm import this_task
 from segtrain.config.devices import device_type, wanted_devices
 from segtrain.config.slurm import BY_TASK
-from segtrain.slurm import this_task
 
-SHARDED = "segtrain.sharded_strategy.ShardedStrategy"
+SHARDED = "segtrain.sharding.strategy.ShardedStrategy"
 OTHERS = ("FSDPStrategy", "ModelParallelStrategy")  # Lightning's, whose checkpoints are not those of one device
 PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "bf16")
 # these look at a weight as a whole, and a device has a slice of it

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from segtrain.slurm import START, Task, this_task, why_no_task
+from segtrain.clusters.slurm import START, Task, this_task, why_no_task
 
 BY_TASK = "slurm"  # of trainer.devices: one for each task of srun
 

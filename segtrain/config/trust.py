@@ -80,7 +80,7 @@ def _is_component(found: Any) -> bool:
     from segtrain.data.masks import MaskReader
     from segtrain.data.mixing import Mix
     from segtrain.data.sampling import Sampling
-    from segtrain.sharded_strategy import ShardedStrategy
+    from segtrain.sharding.strategy import ShardedStrategy
 
     components = (nn.Module, Optimizer, LRScheduler, Dataset, A.BasicTransform, A.BaseCompose, pl.Callback, Logger)
     return issubclass(found, (*components, pl.Trainer, ImageReader, MaskReader, Mix, Sampling, ShardedStrategy))

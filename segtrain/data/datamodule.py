@@ -5,13 +5,9 @@ import functools
 import itertools
 import logging
 import multiprocessing
-import signal
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -23,6 +19,7 @@ from segtrain.data.cache import Cache
 from segtrain.data.fingerprint import difference, fingerprint
 from segtrain.data.labels import LabelMap
 from segtrain.data.leaks import shared_files
+from segtrain.data.loader import Loader, choose_workers, start_worker
 from segtrain.data.mixing import Mix
 from segtrain.data.progressive import Progressive
 from segtrain.data.sampler import EpochSampler, EvalSampler, epoch_length
@@ -30,11 +27,9 @@ from segtrain.data.samples import Key, Samples, collate
 from segtrain.data.sampling import Sampling, Shuffle
 from segtrain.data.source import MakeSource
 from segtrain.data.statistics import weightings
-from segtrain.data.steps import count_labels, images_at_a_time, tell_of_step
+from segtrain.data.steps import count_labels, images_at_a_time
 from segtrain.errors import DataError, UserError
-from segtrain.hardware import num_cores
 from segtrain.run_id import global_rank
-from segtrain.slurm import this_task
 
 log = logging.getLogger("segtrain")
 
@@ -303,39 +298,3 @@ class SegmentationData(pl.LightningDataModule):
                 raise UserError("loader.cache: this system cannot share memory with worker processes; give none")
             samples.cache = self.cache(samples, split)
         return samples
-
-
-class Loader(DataLoader[dict[str, Any]]):
-    """A loader that adds up how long its batches were waited for, and takes those of an optimizer step together."""
-
-    waited = 0.0  # seconds since the iteration began
-    accumulation = 1  # batches of a step, each of which then knows the labels of all
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        self.waited = 0.0
-        batches = super().__iter__()
-        while True:
-            started = time.perf_counter()
-            step = deque(itertools.islice(batches, self.accumulation))
-            self.waited += time.perf_counter() - started
-            if not step:
-                return
-            if self.accumulation > 1:
-                tell_of_step(step, pin=self.pin_memory)
-            while step:
-                yield step.popleft()
-
-
-def choose_workers() -> int:
-    """Return a number of workers per device for this machine: its cores shared by the devices, at most 8."""
-    task = this_task()
-    shared = task is not None and task.count > 1  # by SLURM already
-    devices = max(1, torch.cuda.device_count() if torch.cuda.is_available() and not shared else 1)
-    return max(1, min(8, num_cores() // devices - 1))
-
-
-def start_worker(worker: int) -> None:
-    """Keep a process that loads samples to one thread, and from ending before the one it loads for on Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # one process a core is enough
-    torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from segtrain.data.datamodule import start_worker
+from segtrain.data.loader import start_worker
 from segtrain.data.source import Source
 from segtrain.dataset_check.record import Record
 from segtrain.dataset_check.sample import Reading, scan_sample

@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from segtrain.callbacks.metrics_csv import MetricsCsv, read_rows
 from segtrain.callbacks.throughput import Throughput
 from segtrain.callbacks.training_loss import TrainingLoss
-from segtrain.data.datamodule import Loader
+from segtrain.data.loader import Loader
 from segtrain.data.sampler import EpochSampler
 from segtrain.data.samples import Key, collate
 

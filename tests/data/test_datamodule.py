@@ -13,11 +13,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from segtrain.data import datamodule
+from segtrain.data import datamodule, loader
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.cache import Cache
 from segtrain.data.caching import cache_in_memory
-from segtrain.data.datamodule import SegmentationData, choose_workers
+from segtrain.data.datamodule import SegmentationData
+from segtrain.data.loader import choose_workers
 from segtrain.data.mixing import Mix
 from segtrain.data.progressive import Progressive
 from segtrain.data.samples import Samples
@@ -125,9 +126,9 @@ def test_an_empty_split_is_named() -> None:
 def test_workers_share_the_machines_cores(
     cores: int, devices: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datamodule, "num_cores", lambda: cores)
-    monkeypatch.setattr(datamodule.torch.cuda, "is_available", lambda: devices > 0)
-    monkeypatch.setattr(datamodule.torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(loader, "num_cores", lambda: cores)
+    monkeypatch.setattr(loader.torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(loader.torch.cuda, "device_count", lambda: devices)
     assert choose_workers() == expected
 
 

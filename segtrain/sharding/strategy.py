@@ -11,9 +11,9 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.optim import Optimizer
 
-from segtrain import sharded_state, sharding
 from segtrain.checkpoint import read_checkpoint
 from segtrain.errors import UserError
+from segtrain.sharding import parts, slices
 
 log = logging.getLogger("segtrain")
 
@@ -50,7 +50,7 @@ class ShardedStrategy(ModelParallelStrategy):
         Raises:
             UserError: for synchronised batch norm on a CPU, which torch does not have.
         """
-        if sharding.is_sharded(network):
+        if parts.is_sharded(network):
             return
         if self._layer_sync is not None:
             self._layer_sync.apply(network)
@@ -59,31 +59,29 @@ class ShardedStrategy(ModelParallelStrategy):
                 "trainer.sync_batchnorm: true, and torch synchronises batch norms on GPUs alone; give norm=group, or "
                 "trainer.sync_batchnorm=false"
             )
-        parts = sharding.shard(
+        found = parts.shard(
             network,
             self.device_mesh["data_parallel"],
             size=size,
             bf16=self.precision_plugin.precision == "bf16-mixed",
             reshard=self.reshard_after_forward,
         )
-        log.info(f"weights are shared out among {self.world_size} devices, and gathered in {len(parts) + 1} parts")
+        log.info(f"weights are shared out among {self.world_size} devices, and gathered in {len(found) + 1} parts")
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
-        return sharded_state.whole_on_first_rank(self.lightning_module.state_dict())
+        return slices.whole_on_first_rank(self.lightning_module.state_dict())
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
-        sharded_state.load_weights(self.lightning_module, checkpoint["state_dict"])
+        slices.load_weights(self.lightning_module, checkpoint["state_dict"])
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return sharded_state.optimizer_state(
-            optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        )
+        return slices.optimizer_state(optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            sharded_state.load_optimizer_state(optimizer, state)
+            slices.load_optimizer_state(optimizer, state)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         # mapped: the ranks of a machine share one copy, and each reads its slices alone
@@ -105,8 +103,8 @@ class ShardedStrategy(ModelParallelStrategy):
         assert self.lightning_module is not None
         for buffer in self.lightning_module.model.buffers():  # type: ignore[union-attr]
             dist.broadcast(buffer, src=0)  # all ranks score with the statistics that the checkpoint has
-        sharding.gather_weights(self.lightning_module.model)  # type: ignore[arg-type]
+        parts.gather_weights(self.lightning_module.model)  # type: ignore[arg-type]
 
     def _scatter(self) -> None:
         assert self.lightning_module is not None
-        sharding.scatter_weights(self.lightning_module.model, reshard=self.reshard_after_forward)  # type: ignore[arg-type]
+        parts.scatter_weights(self.lightning_module.model, reshard=self.reshard_after_forward)  # type: ignore[arg-type]

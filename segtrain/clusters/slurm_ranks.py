@@ -4,7 +4,7 @@ import os
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-from segtrain.slurm import Task, first_machine, this_task
+from segtrain.clusters.slurm import Task, first_machine, this_task
 
 
 class SlurmRanks(ClusterEnvironment):

@@ -1,0 +1,1 @@
+"""What SLURM and torchrun say of the processes that they started."""

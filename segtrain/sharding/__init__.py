@@ -1,0 +1,1 @@
+"""Weights, gradients and optimizer state shared out among devices: `trainer=fsdp`."""
