@@ -21,6 +21,11 @@ from segtrain.optimizers import Lion, Muon
 Config = dict[str, Any]
 LOSSES = [path.stem for path in (Path(config_dir()) / "loss").glob("*.yaml")]
 INTERVAL = 4  # of the steps at which the run may read
+PARTS = ("trainer.accumulate_grad_batches=2", "loader.batch_size=2")
+RECIPE = (
+    *("ema=false", "swa=true", "swa_start=0.1", "swa_lr=1e-3", "early_stopping=5"),
+    *("frozen_stages=1", "unfreeze_epoch=1", "progressive=[0.5,1]", "dataset.crop_size=64"),
+)
 
 # what reads a tensor's values, or gives a tensor whose size depends on them
 READS = {
@@ -145,13 +150,17 @@ def fit(cfg: Config, folder: Path, *callbacks: pl.Callback) -> None:
     build.build_trainer(cfg, folder, callbacks=every, logger=logger).fit(module, datamodule=data)
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_run_with_the_default_settings_reads_at_most_every_n_steps(
-    parts: int, train_config: Callable[..., Config], bands: tuple[str, ...], tmp_path: Path, monkeypatch: Any
+@pytest.mark.parametrize("own", [(), PARTS, RECIPE], ids=["default", "parts", "recipe"])
+def test_a_run_reads_at_most_every_n_steps(
+    own: tuple[str, ...],
+    train_config: Callable[..., Config],
+    bands: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal: the progress bar shows the loss
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    cfg = config(train_config, bands, f"trainer.accumulate_grad_batches={parts}", f"loader.batch_size={parts}")
+    cfg = config(train_config, bands, *own)
     found = Reads()
     with found.counted():
         fit(cfg, tmp_path, Steps(found))

@@ -13,7 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from segtrain.data import datamodule, loader
+from segtrain.data import datamodule
+from segtrain.data import loader as loading
 from segtrain.data.augmentation import Augmentation
 from segtrain.data.cache import Cache
 from segtrain.data.caching import cache_in_memory
@@ -126,9 +127,9 @@ def test_an_empty_split_is_named() -> None:
 def test_workers_share_the_machines_cores(
     cores: int, devices: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "num_cores", lambda: cores)
-    monkeypatch.setattr(loader.torch.cuda, "is_available", lambda: devices > 0)
-    monkeypatch.setattr(loader.torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(loading, "num_cores", lambda: cores)
+    monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(loading.torch.cuda, "device_count", lambda: devices)
     assert choose_workers() == expected
 
 
