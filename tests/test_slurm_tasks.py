@@ -51,6 +51,7 @@ ALONE = {
 TORCHRUN = {
     **TASK,
     "TORCHELASTIC_RUN_ID": "x",
+    "LOCAL_WORLD_SIZE": "1",
     "RANK": "0",
     "LOCAL_RANK": "0",
     "WORLD_SIZE": "1",
