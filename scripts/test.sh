@@ -17,4 +17,4 @@ if [ "$#" -gt 0 ]; then
 fi
 # two processes of one thread each: the tests start many short runs, which wait more than they compute
 OMP_NUM_THREADS=1 "$bin/python" -m pytest -m "not slow" --durations=10 -n 2 --dist loadfile
-"$bin/python" -m pytest -m slow --durations=0 -rP
+OMP_NUM_THREADS=1 "$bin/python" -m pytest -m slow --durations=0 -rP -n 2 --dist loadfile
