@@ -70,6 +70,7 @@ def test_classes_are_found_in_the_masks_after_the_label_map(segtrain: Run, tmp_p
     assert "test: mIoU" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_data_set_without_test_masks_is_trained_and_not_tested(segtrain: Run, tmp_path: Path) -> None:
     root = tmp_path / "ADEChallengeData2016"
     rng = np.random.default_rng(0)

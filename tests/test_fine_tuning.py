@@ -40,13 +40,10 @@ def other_options(bands: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(argument for argument in bands if not argument.startswith("model.encoder."))
 
 
-QUICK = ("model=unet", "model/encoder=resnet18")  # two of these take half a minute, all of them two
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param(overrides, id=",".join(overrides[:2]), marks=[] if overrides[0] in QUICK else [pytest.mark.slow])
+        pytest.param(overrides, id=",".join(overrides[:2]))
         for overrides in (
             ("model/encoder=resnet18", "norm=group"),
             (*LITE, "norm=frozen", "frozen_stages=2", "param_groups.encoder_lr_factor=0.1"),
@@ -59,6 +56,7 @@ QUICK = ("model=unet", "model/encoder=resnet18")  # two of these take half a min
         )
     ],
 )
+@pytest.mark.slow
 def test_a_run_trains_saves_and_is_scored_again(
     overrides: tuple[str, ...], segtrain: Run, bands: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -106,6 +104,7 @@ def test_norms_are_what_the_config_says_and_a_checkpoint_brings_them_back(module
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in frozen.decoder.modules())
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_checkpoint_of_another_with_more_classes(
     segtrain: Run, bands: tuple[str, ...], tmp_path: Path, module_for: Any
 ) -> None:

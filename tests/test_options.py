@@ -101,6 +101,7 @@ def test_a_later_choice_wins_over_an_earlier_one(compose_config: Compose, tmp_pa
     assert compose_config(*words)["trainer"]["max_epochs"] == 7
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     segtrain: Run, bands: tuple[str, ...], tmp_path: Path
 ) -> None:

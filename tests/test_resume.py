@@ -66,7 +66,12 @@ def assert_same_end(run: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stop", "every"),
-    [(4, "null"), pytest.param(8, "null", marks=pytest.mark.slow), (6, "2"), (7, "1")],
+    [
+        (4, "null"),
+        pytest.param(8, "null", marks=pytest.mark.slow),
+        (6, "2"),
+        pytest.param(7, "1", marks=pytest.mark.slow),
+    ],
     ids=["end of epoch 1", "end of epoch 2", "mid-epoch", "last batch but one"],
 )
 def test_a_stopped_run_ends_as_one_never_stopped(
@@ -121,7 +126,11 @@ class Signal(pl.Callback):
 
 @pytest.mark.parametrize(
     ("step", "place", "saved"),
-    [(5, "batch", 6), pytest.param(7, "batch", 4, marks=pytest.mark.slow), (8, "validation", 4)],
+    [
+        (5, "batch", 6),
+        pytest.param(7, "batch", 4, marks=pytest.mark.slow),
+        pytest.param(8, "validation", 4, marks=pytest.mark.slow),
+    ],
     ids=["mid-epoch", "last batch of an epoch", "validation"],
 )
 def test_a_run_that_got_sigterm_has_saved_and_goes_on_as_if_never_stopped(

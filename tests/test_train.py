@@ -229,6 +229,7 @@ def test_tensorboard_has_curves_pictures_and_hyperparameters(trained: tuple[Path
     assert b"final/val/miou" in plugin["_hparams_/experiment"]
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_repeats_it(trained: tuple[Path, object], tmp_path: Path) -> None:
     run, _ = trained
     config = OmegaConf.load(run / "config.yaml")
@@ -262,6 +263,7 @@ def test_a_sweep_has_one_folder_and_a_table(segtrain: Run, bands: tuple[str, ...
     assert f"segtrain eval checkpoint={sweep / '0' / 'checkpoints' / 'best.ckpt'} split=test" in done.stdout
 
 
+@pytest.mark.slow
 def test_any_trainer_argument_and_a_users_own_model_are_taken(
     segtrain: Run, bands: tuple[str, ...], tmp_path: Path
 ) -> None:
