@@ -55,13 +55,16 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
         JOBS.append(this)
         log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")
     try:
-        with nullcontext() if in_sweep() else ranks.together(this.folder), _worded(this.folder):
+        with nullcontext() if in_sweep() else ranks.together(this.folder if log_file else None), _worded(this.folder):
             yield this.folder
     except UserError as error:
         this.error = message_of(error)
         log_to_file(this.error)
         if not in_sweep():
             fail(this.error)
+        raise
+    except SystemExit:
+        this.error = "stopped by a signal"
         raise
     except Exception as error:
         this.error = f"{type(error).__name__}: {error}"

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from segtrain import __version__
 from segtrain.errors import UserError
-from segtrain.ranks import first_error
 
 PACKAGES = (
     "torch",
@@ -41,7 +40,6 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
             _hold(run / "config.yaml")
             for part in (run / "checkpoints").glob(".*.part"):  # of a write that was killed
                 part.unlink()
-            (run / first_error.NAME).unlink(missing_ok=True)  # of the attempt before
             count = len(list(run.glob("resumed-*.yaml"))) + 1
             command = " ".join(sys.argv[1:])
             header = f"# resumed with {command}\n"

@@ -48,7 +48,7 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
         UserError: if the folder cannot be used, has no checkpoint that reads, or one of another run than `plain` is.
     """
     resumed = Resumed()
-    if cfg["resume"] is None and requeued() and (run / "checkpoints" / LAST).is_file():
+    if cfg["resume"] is None and requeued() and any((run / "checkpoints").glob("*.ckpt")):
         cfg["resume"] = str(run)
     if cfg["resume"] is not None:
         path = resume_point(cfg["resume"])
@@ -59,6 +59,7 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
         resumed = Resumed(path, start, checkpoint["global_step"])
     if global_rank() == 0:
         again = requeued() and (run / "config.yaml").is_file()
+        resumed = resumed._replace(step=0) if again and resumed.step is None else resumed
         prepare(run, plain, resumed=resumed.checkpoint is not None or again)
     set_backends(cfg["deterministic"])
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)

@@ -100,3 +100,13 @@ def test_a_job_that_slurm_runs_again_goes_on_in_its_folder(
     shutil.rmtree(run / "checkpoints")  # taken away before it could save
     anew = segtrain("train", *bands, "trainer.max_epochs=1", "test=false", **JOB, SLURM_RESTART_COUNT="2")
     assert anew.returncode == 0, anew.stderr
+
+
+def test_after_training_signals_do_what_they_did_before(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    trainer: Any = SimpleNamespace(global_step=0)
+    stop = StopOnSignal(KeepLast(tmp_path))
+    stop.on_train_start(trainer, None)  # type: ignore[arg-type]
+    assert all(signal.getsignal(number) == stop._note for number in signals.SIGNALS)
+    stop.on_train_end(trainer, None)  # type: ignore[arg-type]
+    assert {number: signal.getsignal(number) for number in signals.SIGNALS} == before

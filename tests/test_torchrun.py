@@ -7,6 +7,7 @@ import pytest
 
 from segtrain.build import build_trainer
 from segtrain.clusters.torchrun import torchrun_layout
+from segtrain.config.starting import start_problems
 from segtrain.errors import UserError
 
 
@@ -67,3 +68,47 @@ def test_the_trainer_is_built_for_all_machines(
     trainer = build_trainer(train_config("trainer=ddp_cpu"), tmp_path, callbacks=[])
     assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (1, 2, 2)
     assert (trainer.global_rank, trainer.local_rank) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("processes", "here", "overrides", "sentence"),
+    [
+        (2, 1, ["trainer=ddp", "trainer.devices=-1"], None),  # two machines of one GPU
+        (2, 1, ["trainer=fsdp"], None),
+        (2, 2, ["trainer=ddp", "loader.batch_size=2"], None),  # of the machine's eight GPUs
+        (3, 3, ["trainer=ddp"], "loader.batch_size: 8 "),
+        (2, 2, ["trainer=ddp", "trainer.devices=4"], "trainer.devices: 4, but torchrun started 2"),
+        (1, 1, ["trainer=fsdp"], "trainer.devices: 1 gives one device"),
+    ],
+)
+def test_what_is_checked_before_training_is_what_torchrun_started(
+    processes: int,
+    here: int,
+    overrides: list[str],
+    sentence: str | None,
+    train_config: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("RUN_ID", "x"), ("ERROR_FILE", "/nowhere")):
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    for name, count in (("LOCAL_WORLD_SIZE", here), ("WORLD_SIZE", processes), ("GROUP_RANK", 0), ("LOCAL_RANK", 0)):
+        monkeypatch.setenv(name, str(count))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1 if here == 1 else 8)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    problems = start_problems(train_config(*overrides), multirun=False)
+    assert problems == [] if sentence is None else [problem[: len(sentence)] for problem in problems] == [sentence]
+
+
+def test_a_sweep_under_torchrun_is_refused(train_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("TORCHELASTIC_RUN_ID", "x"),
+        ("LOCAL_WORLD_SIZE", "2"),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_RANK", "0"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("GROUP_RANK", "0")
+    (problem,) = start_problems(train_config("trainer=ddp_cpu"), multirun=True)
+    assert problem.startswith("torchrun: a sweep's jobs")

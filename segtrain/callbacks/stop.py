@@ -57,6 +57,7 @@ class StopOnSignal(Checkpoint):
         self.keep = keep
         self.requeue = requeue
         self.received = 0
+        self.before: dict[int, Any] = {}  # what the signals did
         self.step = 0
         self.agreement = Agreement()
 
@@ -64,7 +65,11 @@ class StopOnSignal(Checkpoint):
         self.step = trainer.global_step
         self.received = EARLY[-1] if EARLY else 0
         for number in SIGNALS:
-            signal.signal(number, self._note)  # not before: Lightning sets its own when fit begins
+            self.before[number] = signal.signal(number, self._note)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)  # the test ends at once: there is nothing more to save
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -91,6 +96,7 @@ class StopOnSignal(Checkpoint):
             self._end(trainer, number)
 
     def _end(self, trainer: pl.Trainer, number: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it once the first rank has ended
         requeued = self.requeue and trainer.is_global_zero and requeue_job()
         raise Stopped(signal.Signals(number).name, requeued=requeued, processes=self._release(trainer))
 

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from segtrain.config.targets import accepted_arguments, locate
+from segtrain.hardware import precision_of
 
 
 def optimization_problems(cfg: dict[str, Any]) -> list[str]:
@@ -60,10 +61,10 @@ def _optimizer_problems(cfg: dict[str, Any]) -> list[str]:
     problems = []
     if node.get("foreach"):
         problems.append("optimizer.fused: true, and optimizer.foreach too; give one of them")
-    if trainer.get("gradient_clip_val") and not str(trainer.get("precision", "32")).startswith(("32", "64")):
+    if trainer.get("gradient_clip_val") and not precision_of(trainer).startswith(("32", "64")):
         problems.append(
             f"optimizer.fused: true, and trainer.gradient_clip_val is {trainer['gradient_clip_val']}: with "
-            f"trainer.precision={trainer['precision']} Lightning clips no gradients of a fused optimizer; give "
+            f"trainer.precision={precision_of(trainer)} Lightning clips no gradients of a fused optimizer; give "
             "optimizer.fused=false"
         )
     return problems

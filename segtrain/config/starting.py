@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from segtrain.clusters.slurm import this_task
+from segtrain.clusters.torchrun import torchrun_layout
 from segtrain.config.accumulation import division_problems
 from segtrain.config.capabilities import capability_problems
 from segtrain.config.devices import wanted_devices
 from segtrain.config.sharding import sharding_problems
 from segtrain.config.slurm import BY_TASK, slurm_problems
+from segtrain.errors import UserError
 
 
 def start_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
@@ -19,6 +22,10 @@ def start_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
     import torch
 
     trainer, scores = cfg["trainer"], isinstance(cfg["checkpoint"], str)
+    try:
+        cfg = {**cfg, "trainer": {**trainer, **torchrun_layout(trainer)}}
+    except UserError as error:
+        return [str(error)]
     tasks = slurm_problems(trainer, visible_gpus=torch.cuda.device_count(), multirun=multirun, scores=scores)
     devices = tasks or _device_problems(cfg, multirun=multirun)
     return devices + capability_problems(trainer, evaluation=scores) + sharding_problems(cfg)
@@ -46,16 +53,23 @@ def _device_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
         return [f"trainer.devices: {devices} asks for no device; give 1 or more"]
     on_cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and cuda > 0)
     available = cuda if on_cuda else 1
-    if wanted is not None and wanted > available and not (accelerator == "cpu" and strategy != "auto"):
+    launched = TorchElasticEnvironment.detect()
+    on_cpu = not on_cuda and (launched or (accelerator == "cpu" and strategy != "auto"))
+    if wanted is not None and wanted > available and not on_cpu:
         kind = "GPU" if on_cuda else "device (the CPU)" if not mps else "device"
         return [
             f"trainer.devices: {devices} asked for, but this machine has {available} {kind}; "
             f"use trainer.devices={available}, or trainer=ddp_cpu to try several processes on a CPU"
         ]
-    launched = TorchElasticEnvironment.detect() or devices == BY_TASK
-    if multirun and not launched and (wanted or available) > 1:
+    task = this_task() if devices == BY_TASK else None
+    count = task.count if task is not None else (wanted or available) * (trainer.get("num_nodes") or 1)
+    if multirun and task is None and count > 1:
+        if launched:
+            return [
+                "torchrun: a sweep's jobs would each need all its processes to go on together; start each by itself"
+            ]
         return [
             "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
             "differ between the ranks); use trainer.devices=1, or start each job by itself"
         ]
-    return division_problems(cfg, (wanted or available) * (trainer.get("num_nodes") or 1))
+    return division_problems(cfg, count)

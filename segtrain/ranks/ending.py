@@ -56,6 +56,7 @@ def why_left(error: BaseException, rank: int) -> str:
     return f"rank {rank} {how_ended(int(getattr(error, 'code', 1) or 0))}"
 
 
-def go_on(run: Path) -> str:
+def go_on(run: Path | None) -> str:
     """Return how to go on with a run, as the end of a sentence; nothing if it has no checkpoint yet."""
-    return f"; go on with: segtrain train resume={run}" if (run / "checkpoints" / "last.ckpt").is_file() else ""
+    has_one = run is not None and (run / "checkpoints" / "last.ckpt").is_file()
+    return f"; go on with: segtrain train resume={run}" if has_one else ""

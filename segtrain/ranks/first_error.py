@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from segtrain import errors
-from segtrain.run_id import VARIABLE, global_rank, in_slurm
+from segtrain.clusters.slurm import this_task
+from segtrain.run_id import VARIABLE, global_rank
 
 NAME = "first_error.json"
+STARTED = time.time()  # of this process, by when another attempt's error is told from this one's
+SKEW = 5.0  # seconds between the starts of a run's ranks, or the clocks of its machines
 PREFIX = "segtrain-"  # of the meeting folders that are ours
 
 
@@ -44,7 +47,7 @@ def meeting(environment: Mapping[str, str] = os.environ) -> Path | None:
         return Path(path).parents[1]
     if "LOCAL_RANK" in environment and _count(environment, "WORLD_SIZE") > 1:
         words = [environment.get(VARIABLE, "")]
-    elif in_slurm(environment) and _count(environment, "SLURM_NTASKS") > 1:
+    elif (task := this_task(environment)) is not None and task.count > 1:
         words = [environment.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
     else:
         return None
@@ -61,13 +64,29 @@ def forget(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read(folder: Path) -> Told | None:
-    """Return the first error that was left in a folder, if there is one."""
+def forget_old(folder: Path | None) -> None:
+    """Remove the error of an attempt before this process began."""
+    if folder is not None and _age(folder / NAME) > 0:
+        (folder / NAME).unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Return by how many seconds a file is older than this process; below 0 if it is not, or there is none."""
+    try:
+        return STARTED - path.stat().st_mtime
+    except OSError:
+        return -1.0
+
+
+def read(folder: Path | None) -> Told | None:
+    """Return the first error that was left in a folder, if there is one of this attempt."""
+    if folder is None or _age(folder / NAME) > SKEW:
+        return None
     try:
         return Told(**json.loads((folder / NAME).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except OSError:  # none, or a file system that will not say now
         return None
-    except (OSError, ValueError, TypeError):  # it is being written
+    except (ValueError, TypeError):  # it is being written
         return Told(-1, socket.gethostname(), "another rank failed")
 
 
@@ -75,6 +94,8 @@ def claim(folder: Path, told: Told) -> bool:
     """Leave an error in a folder, unless there is one; say whether this was the first."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if _age(folder / NAME) > SKEW:
+            forget_old(folder)
         with (folder / NAME).open("x", encoding="utf-8") as file:
             file.write(json.dumps(asdict(told)))
     except FileExistsError:
@@ -110,9 +131,9 @@ def tell(sentence: str, *, here: Path | None, run: Path | None = None, details: 
     print(f"{details}segtrain: {sentence}", file=sys.stderr, flush=True)
 
 
-def log(run: Path, text: str) -> None:
+def log(run: Path | None, text: str) -> None:
     """Append to train.log: rank 0 alone has it open, and may be the dead one."""
-    if run.is_dir():
+    if run is not None and run.is_dir():
         with contextlib.suppress(OSError), (run / "train.log").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S,%f}"[:-3] + f" ERROR {text}\n")
 

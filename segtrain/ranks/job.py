@@ -12,25 +12,29 @@ from typing import Any
 from segtrain.ranks import first_error
 from segtrain.ranks.ending import Terminated, in_order
 from segtrain.ranks.watch import Watch
+from segtrain.run_id import global_rank
 
 
 class _Job:
     """What runs in this process, for those who are called by Lightning or by the system."""
 
+    runs = False
     run: Path | None = None
     watch: Watch | None = None
 
 
 @contextmanager
-def together(run: Path) -> Iterator[None]:
+def together(run: Path | None) -> Iterator[None]:
     """Run a job that may be one of several ranks: the first error of them is told, and ends this process here.
 
     A single process is left alone.
 
     Args:
-        run: the run folder.
+        run: the run folder; None for a command that has none.
     """
-    _Job.run = run
+    _Job.runs, _Job.run = True, run
+    if global_rank() == 0:
+        first_error.forget_old(run)
     if (folder := first_error.meeting()) is not None:
         _watch(Watch(run, folder))
     try:
@@ -45,18 +49,17 @@ def together(run: Path) -> Iterator[None]:
         if _Job.watch is not None and _Job.watch.failed is None:
             _Job.watch.leave()
             _Job.watch = None
-        _Job.run = None
+        _Job.runs, _Job.run = False, None
 
 
 def in_job() -> bool:
     """Say whether this process runs a job; a script that builds a Trainer of its own keeps Lightning's ways."""
-    return _Job.run is not None
+    return _Job.runs
 
 
 def children_started(child_processes: list[subprocess.Popen[Any]]) -> None:
     """Watch the ranks that Lightning has started; its own thread would kill all, rank 0 included, without a word."""
     folder = first_error.meeting()
-    assert _Job.run is not None, "ranks are started outside of a job"
     assert folder is not None, "Lightning does not set LOCAL_RANK and WORLD_SIZE"
     first_error.forget(folder)  # of an earlier run with this id
     _watch(Watch(_Job.run, folder, child_processes))
@@ -69,6 +72,8 @@ def failing(error: BaseException) -> None:
 
 
 def _watch(watch: Watch) -> None:
+    if _Job.watch is not None:
+        _Job.watch.leave()
     _Job.watch = watch
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminated)
@@ -76,5 +81,5 @@ def _watch(watch: Watch) -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    if _Job.watch is None or _Job.watch.failed is None:
+    if _Job.watch is not None and _Job.watch.failed is None:  # else it is ending already
         raise Terminated(128 + number)

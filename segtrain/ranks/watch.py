@@ -27,13 +27,13 @@ class Watch(threading.Thread):
     """Look after the other ranks while the main thread computes, or waits in a collective for one that is gone.
 
     Args:
-        run: the run folder.
+        run: the run folder; None for a command that has none.
         folder: where this machine's ranks meet.
         children: the ranks that this one has started, in order; emptied once it fails, so that Lightning does not
             kill them while one tells.
     """
 
-    def __init__(self, run: Path, folder: Path, children: list[subprocess.Popen[Any]] | None = None) -> None:
+    def __init__(self, run: Path | None, folder: Path, children: list[subprocess.Popen[Any]] | None = None) -> None:
         super().__init__(daemon=True, name="ranks")
         self.run_folder = run
         self.folder = folder
@@ -51,7 +51,9 @@ class Watch(threading.Thread):
         while not self.ended.wait(POLL):
             if self.failed is not None:
                 deadline = self.failed[0] + OWN_GRACE
-            elif deadline == math.inf and self.trouble() is not None:
+            elif self.trouble() is None:
+                deadline = math.inf
+            elif deadline == math.inf:
                 deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
                 self._end_by_force()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,18 @@ TORCHRUN = {
 }
 
 
+TASK = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_ID": "2",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "4",
+    "SLURM_STEP_NODELIST": "node1",
+}
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -27,9 +40,10 @@ TORCHRUN = {
         ({**TORCHRUN, "WORLD_SIZE": "1"}, None),
         ({"LOCAL_RANK": "0", "WORLD_SIZE": "2", "SEGTRAIN_RUN_ID": "a/b"}, "-a-b"),
         ({"LOCAL_RANK": "0", "WORLD_SIZE": "1"}, None),
-        ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, "-7-2-0"),
-        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_RESTART_COUNT": "1"}, "-7-0-1"),
-        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, None),
+        (TASK, "-7-2-0"),
+        ({**TASK, "SLURM_RESTART_COUNT": "1"}, "-7-2-1"),
+        ({**TASK, "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, None),  # the job's script, before srun
     ],
 )
 def test_the_ranks_of_a_run_on_one_machine_meet_in_one_folder(
@@ -129,3 +143,38 @@ def test_an_error_that_is_just_being_written_is_an_error(run: Path) -> None:
     assert not claim(run, told)
     (run / NAME).write_text(json.dumps({"rank": 3, "host": socket.gethostname(), "sentence": "gone"}))
     assert read(run) == first_error.Told(3, socket.gethostname(), "gone")
+
+
+def test_the_error_of_an_earlier_attempt_is_none_of_this_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 1)
+    assert claim(run, first_error.Told(1, "one", "ema_decay: 7.0 is not in [0, 1)"))
+    assert read(run) is not None
+    assert not claim(run, first_error.Told(0, "one", "it follows"))
+    old = first_error.STARTED - first_error.SKEW - 1
+    os.utime(run / NAME, (old, old))
+    assert read(run) is None
+    assert claim(run, first_error.Told(0, "one", "another mistake"))
+    told = read(run)
+    assert told is not None
+    assert told.sentence == "another mistake"
+
+
+def test_the_first_rank_removes_what_an_attempt_before_it_left(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 1)
+    claim(run, first_error.Told(1, "one", "a mistake"))
+    first_error.forget_old(run)
+    assert (run / NAME).is_file()  # of a rank that began a moment earlier
+    os.utime(run / NAME, (first_error.STARTED - 1, first_error.STARTED - 1))
+    first_error.forget_old(run)
+    assert not (run / NAME).is_file()
+
+
+def test_a_file_system_that_will_not_say_is_no_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 1)
+    claim(run, first_error.Told(1, "one", "a mistake"))
+
+    def stale(*arguments: Any, **more: Any) -> Any:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    assert read(run) is None

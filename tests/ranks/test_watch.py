@@ -16,6 +16,7 @@ from segtrain.ranks import watch as watches
 from segtrain.ranks.alive import Alive
 from segtrain.ranks.ending import Terminated, how_ended, how_lost, lost_another
 from segtrain.ranks.first_error import Told, claim
+from segtrain.ranks.job import _Job, together
 from segtrain.ranks.watch import Watch
 
 ROOT = Path(__file__).parents[2]
@@ -242,3 +243,36 @@ def test_an_exit_status_is_put_into_words() -> None:
     assert how_ended(3) == "ended with exit status 3"
     assert how_ended(-9) == "was killed by signal 9 (SIGKILL), as the system does when memory runs out"
     assert how_ended(-40) == "was killed by signal 40"
+
+
+def test_a_trouble_that_is_over_ends_nobody(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segtrain.ranks.watch.POLL", 0.02)
+    monkeypatch.setattr("segtrain.ranks.watch.GRACE", 0.3)
+    troubles = iter(["a hiccup", "a hiccup"])
+    monkeypatch.setattr(watch, "trouble", lambda: next(troubles, None))
+    forced: list[bool] = []
+    monkeypatch.setattr(watch, "_end_by_force", lambda: forced.append(True))
+    watch.start()
+    time.sleep(0.6)
+    watch.leave()
+    watch.join()
+    assert not forced
+
+
+def test_a_command_without_a_run_folder_leaves_nothing_where_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+    for name, value in (("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("SEGTRAIN_RUN_ID", "x")):
+        monkeypatch.setenv(name, value)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit), together(None):
+            raise UserError("split: no such split")
+    finally:
+        _Job.watch = None
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "segtrain: rank 1: split: no such split\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
