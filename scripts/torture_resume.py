@@ -159,13 +159,14 @@ def rest(process: subprocess.Popen[bytes]) -> float:
     return seconds
 
 
-def torture(run: Run, kills: list[Kill]) -> bool:
-    """Kill and resume; return whether the run came to its end with nothing left behind."""
-    good = True
+def torture(run: Run, kills: list[Kill]) -> tuple[bool, int]:
+    """Kill and resume; return whether the run came to its end with nothing left behind, and how often it was killed."""
+    good, killed = True, 0
     print(f"{'kill':>4}  {'what it was doing, and who was killed':<42}{'resumed at':<34}{'rest gone after':>15}")
     for number, kill in enumerate([*kills, None], 1):
         process = run.start()
         done = strike(run, process, kill) if kill else None
+        killed += done is not None
         if done is None:
             process.wait()
         seconds = rest(process)
@@ -175,7 +176,7 @@ def torture(run: Run, kills: list[Kill]) -> bool:
             print(run.output.read_text()[-3000:])
             good = False
             break
-    return good
+    return good, killed
 
 
 def main() -> None:
@@ -204,13 +205,16 @@ def main() -> None:
     print(f"never stopped: {steps} steps, {time.monotonic() - began:.0f} s, of which {start_up:.0f} s start-up\n")
     killed = Run(folder / "killed", overrides)
     rng = random.Random(arguments.seed)
-    good = torture(killed, plan(arguments.kills, steps=steps, start_up=start_up, several=several, rng=rng))
+    good, count = torture(killed, plan(arguments.kills, steps=steps, start_up=start_up, several=several, rng=rng))
     if good:
         killed_run = killed.path()
         assert killed_run is not None
         print()
         good = compare_runs.report(compare_runs.differences(whole_run, killed_run))
-    print(f"\n{arguments.kills} kills, {arguments.processes} processes: "
+    if count < arguments.kills:
+        print(f"\nonly {count} of {arguments.kills} kills met the run: it came to its end before them")
+        good = False
+    print(f"\n{count} kills, {arguments.processes} processes: "
           f"{'bit-equal' if good else 'NOT EQUAL'}, in {time.monotonic() - began:.0f} s")  # fmt: skip
     if arguments.keep is None:
         shutil.rmtree(folder)
