@@ -249,7 +249,9 @@ def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(
     (run,) = (small_disk / "runs").iterdir()
     assert stopped.returncode == 1
     assert re.fullmatch(
-        r"segtrain: the disk is full: \S+; free some space or give paths\.output=\S+ elsewhere; go on with: segtrain train resume=\S+\n", stopped.stderr
+        r"segtrain: the disk is full: \S+; free some space or give paths\.output=\S+ elsewhere; "
+        r"go on with: segtrain train resume=\S+\n",
+        stopped.stderr,
     )
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     steps = [read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["global_step"] for name in ("last", "previous")]
