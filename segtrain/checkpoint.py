@@ -177,13 +177,41 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
     `ready`, not `completed`: a checkpoint written in a batch-end hook has not counted that batch as completed.
     """
     loop = checkpoint["loops"]["fit_loop"]
-    epoch = loop["epoch_progress"]["current"]["processed"]
-    progress = loop["epoch_loop.batch_progress"]
+    epoch, progress = loop["epoch_progress"]["current"]["processed"], loop["epoch_loop.batch_progress"]
     if progress["is_last_batch"]:
-        # written at the end of an epoch: `processed` counts it once its last hooks run
-        finished = loop["epoch_progress"]["current"]["processed"] == loop["epoch_progress"]["current"]["ready"]
-        return (epoch if finished else epoch + 1), 0
-    return epoch, progress["current"]["ready"]
+        return (epoch if _epoch_is_counted(loop) else epoch + 1), 0
+    return (epoch - 1 if _is_cut(loop) else epoch), progress["current"]["ready"]
+
+
+def _epoch_is_counted(loop: dict[str, Any]) -> bool:
+    """Say whether `processed` has the epoch of the last batch, as it has once the epoch's last hooks run."""
+    return loop["epoch_progress"]["current"]["processed"] == loop["epoch_progress"]["current"]["ready"]
+
+
+def _is_cut(loop: dict[str, Any]) -> bool:
+    """Say whether Lightning counted an epoch that it had left before its last batch, as it does for `max_steps`."""
+    begun = loop["epoch_progress"]["current"]["ready"] > 0
+    return begun and _epoch_is_counted(loop) and not loop["epoch_loop.batch_progress"]["is_last_batch"]
+
+
+def reopen_cut_epoch(checkpoint: dict[str, Any]) -> None:
+    """Take back Lightning's count of an epoch that was left before its last batch, so that a run goes on inside it.
+
+    The counts become those of a checkpoint written right after the batch, which Lightning knows how to go on from.
+
+    Args:
+        checkpoint: changed in place.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    if not _is_cut(loop):
+        return
+    for counts in loop["epoch_progress"].values():
+        counts["processed"] -= 1
+        counts["completed"] = min(counts["completed"], counts["processed"])
+    for counts in loop["epoch_loop.batch_progress"].values():
+        if isinstance(counts, dict):
+            counts["completed"] = counts["processed"] - 1
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
 def count_in_parts(checkpoint: dict[str, Any], accumulation: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from segtrain.checkpoint import FORMAT, count_in_parts
+from segtrain.checkpoint import FORMAT, count_in_parts, reopen_cut_epoch
 from segtrain.inference.any_size import AnySize
 from segtrain.losses.reduction import part_of_step
 from segtrain.metrics.confusion import ConfusionMatrix
@@ -187,4 +187,7 @@ class SegmentationModule(pl.LightningModule):
         checkpoint["accumulate_grad_batches"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # with max_steps Lightning would begin as inside an epoch, even behind a whole one, and leave out the next
+        self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+        reopen_cut_epoch(checkpoint)
         count_in_parts(checkpoint, self.trainer.accumulate_grad_batches)

@@ -291,31 +291,52 @@ class SaveEverywhere(pl.Callback):
         self.save(trainer, "validation", trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.save(trainer, "epoch", trainer.current_epoch + 1, 0)
+        self.save(trainer, "epoch", trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.save(trainer, "end", trainer.max_epochs or 0, 0)
+        self.save(trainer, "end", trainer.current_epoch - 1, trainer.fit_loop.epoch_loop.batch_idx + 1)
 
 
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 4}, {"max_steps": 5}], ids=str)
 @pytest.mark.parametrize("val_check_interval", [1.0, 2])
 def test_the_position_in_a_checkpoint_is_the_next_batch_wherever_it_was_written(
-    val_check_interval: float, tmp_path: Path
+    val_check_interval: float, limit: dict[str, int], tmp_path: Path
 ) -> None:
     saver = SaveEverywhere(batches=3)
-    lightning = trainer(tmp_path, saver, max_epochs=2, val_check_interval=val_check_interval)
+    lightning = trainer(tmp_path, saver, **limit, val_check_interval=val_check_interval)
     lightning.fit(tiny_module(), training_loader(TinySamples()), evaluation_loader(TinySamples(2)))
     found = {path: position(read_checkpoint(path)) for path in saver.expected}
     assert found == saver.expected
 
 
-def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_weights(tmp_path: Path) -> None:
-    saver, straight = SaveEverywhere(batches=3), tiny_module()
-    trainer(tmp_path, saver, max_epochs=2).fit(straight, training_loader(TinySamples()))
+@pytest.mark.parametrize(
+    ("limit", "more"),
+    [
+        ({"max_epochs": 2}, {"max_epochs": 2}),
+        ({"max_steps": 3}, {"max_steps": 8}),
+        ({"max_steps": 4}, {"max_steps": 8}),
+        ({"max_steps": 5, "val_check_interval": 2}, {"max_steps": 8, "val_check_interval": 2}),
+        ({"max_steps": 5}, {"max_epochs": 3}),
+    ],
+    ids=str,
+)
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_weights(
+    limit: dict[str, Any], more: dict[str, Any], tmp_path: Path
+) -> None:
+    saver, straight, scored = SaveEverywhere(batches=3), tiny_module(), evaluation_loader(TinySamples(2))
+    trainer(tmp_path, saver, **limit).fit(tiny_module(), training_loader(TinySamples()), scored)
+    whole = trainer(tmp_path, **more)
+    whole.fit(straight, training_loader(TinySamples()), scored)
     for path, start in saver.expected.items():
         if start[0] < 2:
-            resumed = tiny_module()
+            resumed, lightning = tiny_module(), trainer(tmp_path, **more)
             loader = training_loader(TinySamples(), start=start)
-            trainer(tmp_path, max_epochs=2).fit(resumed, loader, ckpt_path=path, weights_only=True)
+            lightning.fit(resumed, loader, scored, ckpt_path=path, weights_only=True)
+            ends = [
+                (t.current_epoch, t.global_step, t.fit_loop.epoch_loop._batches_that_stepped)
+                for t in (lightning, whole)
+            ]
+            assert ends[0] == ends[1], path.name  # the last is the step of what is logged
             for name, tensor in straight.state_dict().items():
                 assert torch.equal(resumed.state_dict()[name], tensor), (path.name, name)
 

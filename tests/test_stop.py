@@ -25,12 +25,14 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     keep, saved = KeepLast(tmp_path), []
     monkeypatch.setattr(keep, "save", lambda trainer: saved.append(trainer.global_step))
     stop = StopOnSignal(keep)
-    progress = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False))
+    progress = SimpleNamespace(
+        batch_progress=SimpleNamespace(is_last_batch=False), _should_check_val_fx=lambda fetcher: False
+    )
     trainer: Any = SimpleNamespace(
         global_step=0,
         world_size=1,
         is_global_zero=True,
-        fit_loop=SimpleNamespace(epoch_loop=progress),
+        fit_loop=SimpleNamespace(epoch_loop=progress, _data_fetcher=object()),
         strategy=SimpleNamespace(launcher=None),
     )
     arguments: Any = (trainer, None, None, None, 0)

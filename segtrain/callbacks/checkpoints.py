@@ -101,6 +101,7 @@ class KeepLast(Checkpoint):
         self.saved_step = -1
         self.saved_at = time.monotonic()
         self.validated = False
+        self.awaits_score = False
         self.last_is_good: bool | None = None
         self.agreement = Agreement()
 
@@ -114,14 +115,22 @@ class KeepLast(Checkpoint):
         if step == self.step:
             return  # a batch of an accumulated step: a run that goes on from here would lack its gradient
         self.step = step
-        if step == self.saved_step or is_last_batch(trainer):
+        if is_last_batch(trainer):
             return  # the end of the epoch writes, when it is validated
-        due = self.every_n_steps is not None and step % self.every_n_steps == 0
-        if due or (self.every_seconds is not None and self._is_older(trainer, self.every_seconds)):
-            self.save(trainer)
+        self.awaits_score = validates_next(trainer)
+        if not self.awaits_score:
+            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated = not trainer.sanity_checking
+        if self.awaits_score:
+            self.awaits_score = False
+            self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if due or (self.every_seconds is not None and self._is_older(trainer, self.every_seconds)):
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
@@ -164,3 +173,9 @@ class KeepLast(Checkpoint):
 def is_last_batch(trainer: pl.Trainer) -> bool:
     """Say whether the running batch is the last of its epoch."""
     return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def validates_next(trainer: pl.Trainer) -> bool:
+    """Say whether a validation follows the running batch; a run that goes on from right before it would skip it."""
+    loop = trainer.fit_loop
+    return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from segtrain.callbacks.agreement import Agreement
-from segtrain.callbacks.checkpoints import KeepLast, is_last_batch
+from segtrain.callbacks.checkpoints import KeepLast, is_last_batch, validates_next
 from segtrain.clusters.slurm import requeue_job
 from segtrain.ranks.ending import STOPPED
 from segtrain.signals import EARLY, SIGNALS
@@ -44,8 +44,8 @@ class Stopped(SystemExit):
 class StopOnSignal(Checkpoint):
     """End all ranks after the running step once any of them got a signal; the step's checkpoint is written first.
 
-    After the last step of an epoch its validation is waited for, since a run that goes on behind it would lack its
-    score. One process does not wait for a validation that runs: it goes on from the last checkpoint and repeats it.
+    A validation that follows the step is waited for, since a run that goes on behind it would lack its score. One
+    process does not wait for a validation that runs: it goes on from the last checkpoint and repeats it.
 
     Args:
         keep: writes the checkpoint.
@@ -59,6 +59,7 @@ class StopOnSignal(Checkpoint):
         self.received = 0
         self.before: dict[int, Any] = {}  # what the signals did
         self.step = 0
+        self.awaits_score = False
         self.agreement = Agreement()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,12 +81,20 @@ class StopOnSignal(Checkpoint):
         if trainer.global_step == self.step:
             return  # a batch of an accumulated step
         self.step = trainer.global_step
-        if not is_last_batch(trainer):
+        if is_last_batch(trainer):
+            return  # the end of the epoch stops
+        self.awaits_score = validates_next(trainer)
+        if not self.awaits_score:
             self._stop_if_asked(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *arguments: Any, **more: Any) -> None:
         if self.received and trainer.world_size == 1:
             self._end(trainer, self.received)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.awaits_score:
+            self.awaits_score = False
+            self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_if_asked(trainer)

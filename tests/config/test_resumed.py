@@ -12,9 +12,9 @@ from segtrain.config.resumed import resume_problems
 RUN = "outputs/runs/a"
 
 
-def problems(compose: Compose, *overrides: str, inside: bool = False) -> list[str]:
-    then = plain_config(compose("model=unet", "model/encoder=resnet18"))
-    now = plain_config(compose("model=unet", "model/encoder=resnet18", *overrides))
+def problems(compose: Compose, *overrides: str, inside: bool = False, of: tuple[str, ...] = ()) -> list[str]:
+    then = plain_config(compose("model=unet", "model/encoder=resnet18", *of))
+    now = plain_config(compose("model=unet", "model/encoder=resnet18", *of, *overrides))
     return resume_problems(now, then, inside_an_epoch=inside, run=RUN)
 
 
@@ -69,6 +69,39 @@ def test_what_decides_the_order_of_images_is_refused_inside_an_epoch(override: s
     sentences = problems(compose_config, override, inside=True)
     assert sentences
     assert all(sentence.startswith(key) and "inside an epoch" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("of", "override", "key"),
+    [
+        ("scheduler=plateau", "scheduler.patience=9", "scheduler.patience"),
+        ("scheduler=plateau", "scheduler.factor=0.5", "scheduler.factor"),
+        ("scheduler=plateau", "checkpoint.monitor=val/loss", "checkpoint.monitor"),
+        ("scheduler=plateau", "checkpoint.mode=min", "checkpoint.mode"),
+        ("param_groups.lr_scaling=linear", "loader.batch_size=2", "loader.batch_size"),
+    ],
+)
+def test_what_the_restored_state_brings_is_refused(
+    of: str, override: str, key: str, inside: bool, compose_config: Compose
+) -> None:
+    (sentence,) = problems(compose_config, override, of=(of,), inside=inside)
+    assert sentence.startswith(f"{key}: ")
+    assert "init_from=outputs/runs/a/checkpoints/last.ckpt" in sentence
+
+
+@pytest.mark.parametrize("override", ["scheduler.warmup_fraction=0.2", "checkpoint.monitor=val/loss"])
+def test_a_schedule_without_a_score_may_change_them(override: str, compose_config: Compose) -> None:
+    assert problems(compose_config, override, of=("scheduler=cosine",)) == []
+
+
+def test_the_number_of_epochs_is_refused_inside_one_where_it_says_the_size_of_crops(compose_config: Compose) -> None:
+    grows = ("progressive=[0.5,1]",)
+    (sentence,) = problems(compose_config, "trainer.max_epochs=100", of=grows, inside=True)
+    assert sentence.startswith("trainer.max_epochs: 100, ")
+    assert "inside an epoch" in sentence
+    assert problems(compose_config, "trainer.max_epochs=100", of=grows) == []
+    assert problems(compose_config, "trainer.max_epochs=100", inside=True) == []
 
 
 def test_a_setting_that_is_left_out_is_one_that_changed(compose_config: Compose) -> None:
