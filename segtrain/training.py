@@ -154,7 +154,8 @@ def _out_of_memory(trainer: pl.Trainer, data: SegmentationData) -> str:
     """Return what was too much, and what to change."""
     device = trainer.strategy.root_device
     images = data.batch_size // trainer.world_size // data.accumulation
-    divisor = next((number for number in range(2, images + 1) if images % number == 0), 1)
+    unit = 1 if data.mix is None else 2  # which pairs the images of a batch
+    divisor = next((number for number in range(2, images + 1) if images % (number * unit) == 0), 1)
     more = f"trainer.accumulate_grad_batches={data.accumulation * divisor}"
     parts = f"{more} (the same step in parts, but for batch norm's statistics), " if divisor > 1 else ""
     peak = ""

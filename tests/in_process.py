@@ -48,7 +48,7 @@ def fit(compose: Compose, run: Path, *overrides: str, seen: list[pl.Callback] | 
     module = build.build_module(cfg, plain=plain_config(composed), total_steps=steps, restore=resumed)
     run.mkdir(parents=True, exist_ok=True)
     callbacks = [*(seen or []), *build.build_callbacks(cfg, run, total_steps=steps)]
-    trainer = build.build_trainer(cfg, run, callbacks=callbacks)
+    trainer = build.build_trainer(cfg, run, callbacks=callbacks, batches_per_epoch=data.batches_per_epoch(1))
     trainer.fit(module, datamodule=data, ckpt_path=str(path) if resumed else None, weights_only=True)
     return trainer
 

@@ -101,7 +101,7 @@ def fit(compose_config: Compose, root: Path, tmp_path: Path, monkeypatch: pytest
         module = build.build_module(values, plain=plain, total_steps=steps)
         losses = Losses()
         own = [*build.build_callbacks(values, run, total_steps=steps), losses, *callbacks]
-        trainer = build.build_trainer(values, run, callbacks=own)
+        trainer = build.build_trainer(values, run, callbacks=own, batches_per_epoch=data.batches_per_epoch(1))
         checkpoint = None if resumed.checkpoint is None else str(resumed.checkpoint)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         return Fitted(run=run, trainer=trainer, losses=losses.found)

@@ -1,15 +1,22 @@
 """Do memory that runs out and samples that cannot be read end, or are passed over, with what to do?"""
 
 import os
+import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from conftest import Run
 from torch.utils.data import DataLoader, Dataset
 
+from segtrain.data.mixing import ClassMix
+from segtrain.data.steps import images_at_a_time
 from segtrain.errors import UserError, loader_died
 from segtrain.jobs import _worded
+from segtrain.training import _out_of_memory
 
 GREEDY = """\
 import pytorch_lightning as pl
@@ -36,6 +43,20 @@ def test_memory_that_runs_out_is_a_sentence_with_what_to_change(
         "out of memory on cpu, with 2 images a device at a time; give trainer.accumulate_grad_batches=2 ("
         in done.stderr
     )
+
+
+@pytest.mark.parametrize(("images", "parts"), [(2, 2), (9, 3), (7, 7), (1, None)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_parts_that_spare_memory_are_not_refused(images: int, parts: int | None, mixed: bool) -> None:
+    devices, scale = 2, 2 if mixed else 1  # pairs stay whole
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), world_size=devices)
+    mix = ClassMix(ignore_index=255) if mixed else None
+    data: Any = SimpleNamespace(batch_size=images * scale * devices * 3, accumulation=3, mix=mix)
+    sentence = _out_of_memory(trainer, data)
+    found = re.search(r"accumulate_grad_batches=(\d+)", sentence)
+    assert (int(found[1]) if found else None) == (parts and 3 * parts)
+    if found:
+        images_at_a_time(data.batch_size, devices=devices, accumulation=int(found[1]), pairs=mixed)
 
 
 def break_image(root: Path) -> Path:

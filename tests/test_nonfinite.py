@@ -2,10 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from conftest import Run, only_run
+from conftest import Compose, Run, only_run
+
+from segtrain import build
+from segtrain.callbacks.nonfinite import MOST_NAMED, NonFinite
+from segtrain.config.check import check_keys
+from segtrain.config.schema import TrainConfig
+from segtrain.errors import UserError
 
 # infinite at the third optimizer step of the run, whatever process it is in
 BREAK = """\
@@ -51,3 +60,32 @@ def test_a_run_leaves_the_step_out_and_goes_on(segtrain: Run, bands: tuple[str, 
     last = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
     weights = [tensor.numpy() for tensor in last["state_dict"].values()]
     assert all(np.isfinite(tensor).all() for tensor in weights)
+
+
+@pytest.mark.parametrize("images", [4, 24])
+def test_every_rank_names_the_images_of_all_and_the_first_writes_all_batches(
+    images: int, compose_config: Compose, bands: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = build.build_data(check_keys(compose_config(*bands, f"loader.batch_size={images}"), TrainConfig))
+    data._repeats = [np.full(8, 6.0)]  # 48 images an epoch
+    sentences, indices = [], []
+    for rank in (1, 0):
+        this: Any = SimpleNamespace(global_rank=rank, world_size=2, is_global_zero=rank == 0, datamodule=data)
+        data.trainer = this
+        indices += next(iter(data.train_dataloader()))["index"].tolist()
+        watch = NonFinite(tmp_path, policy="stop")
+        watch.places, watch.bad = [(0, 0)], [torch.tensor(True)]
+        with pytest.raises(UserError) as caught:
+            watch.on_save_checkpoint(this, this, {})
+        sentences.append(str(caught.value))
+        assert (tmp_path / "nonfinite.json").is_file() == (rank == 0)
+    assert sentences[0] == sentences[1]
+    facts = json.loads((tmp_path / "nonfinite.json").read_text())
+    batches = torch.load(tmp_path / "nonfinite.pt", weights_only=True)
+    written = [index for batch in batches for index in batch["index"].tolist()]
+    assert [len(batch["index"]) for batch in batches] == [images // 2] * 2
+    assert written == indices[images // 2 :] + indices[: images // 2] == [key["sample"] for key in facts["samples"]]
+    named = ", ".join(facts["images"][:MOST_NAMED])
+    more = " and 4 more (nonfinite.json)" if images == 24 else ""
+    assert len(facts["images"]) == images
+    assert f"at these images: {named}{more}; " in sentences[0]

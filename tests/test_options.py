@@ -35,13 +35,17 @@ def rows(run: Path) -> list[dict[str, str]]:
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_a_run_with_these_settings_ends_well(overrides: tuple[str, ...], segtrain: Run, bands: tuple[str, ...]) -> None:
+def test_a_run_with_these_settings_ends_well(
+    overrides: tuple[str, ...], segtrain: Run, bands: tuple[str, ...], tmp_path: Path
+) -> None:
     own = bands
     if "trainer.max_epochs=-1" in overrides:
         own = tuple(argument for argument in bands if not argument.startswith("trainer.max_epochs"))
     done = segtrain("train", *own, *overrides)
     assert done.returncode == 0, done.stderr
     assert "test: mIoU" in done.stdout or "debug=profile" in overrides
+    if "trainer.max_steps=3" in overrides:  # of the 4 of an epoch: validated after the last
+        assert [row["step"] for row in rows(only_run(tmp_path))] == ["3"]
 
 
 def test_a_run_trains_on_a_fraction_of_a_fold_balanced_and_from_memory(

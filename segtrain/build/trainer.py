@@ -40,6 +40,7 @@ from segtrain.config.targets import locate
 from segtrain.hardware import precision_of
 from segtrain.logs import adopt_library_loggers
 from segtrain.run_id import in_slurm
+from segtrain.schedulers import validation_interval
 from segtrain.sync_norms import SyncNorms
 
 Config = dict[str, Any]
@@ -128,8 +129,18 @@ def build_trainer(
     callbacks: list[pl.Callback],
     logger: Logger | None = None,
     evaluation: bool = False,
+    batches_per_epoch: int | None = None,
 ) -> pl.Trainer:
-    """Return the Trainer; for evaluation only its device settings are taken from the config."""
+    """Return the Trainer; for evaluation only its device settings are taken from the config.
+
+    Args:
+        cfg: the resolved config.
+        folder: where checkpoints go.
+        callbacks: all of them.
+        logger: or None.
+        evaluation: it scores and does not train.
+        batches_per_epoch: of one device, for a run that a number of steps may end before its first validation.
+    """
     adopt_library_loggers()
     if ranks.in_job():
         subprocess_script._launch_process_observer = ranks.children_started  # type: ignore[attr-defined]
@@ -145,9 +156,7 @@ def build_trainer(
         node["precision"] = precision_of(node)
     node |= torchrun_layout(node)
     node.setdefault("num_sanity_val_steps", 0)
-    every, epochs = node.get("check_val_every_n_epoch"), node.get("max_epochs")
-    if every and epochs and 0 < epochs < every:
-        node["check_val_every_n_epoch"] = epochs  # a run shorter than the interval is scored at its end
+    node |= validation_interval(node, batches_per_epoch)
     trainer = build_node(
         "trainer",
         node,

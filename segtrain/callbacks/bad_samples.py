@@ -5,17 +5,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from segtrain.callbacks.agreement import Agreement
+
 log = logging.getLogger("segtrain")
 
 MOST_NAMED = 20
 
 
 class BadSamples(pl.Callback):
-    """Name each sample that was left out once, and count them."""
+    """Name each sample that was left out once, those of the other ranks at the end, and count them."""
 
     def __init__(self) -> None:
         self.named: set[str] = set()
         self.count = 0
+        self.agreement = Agreement()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -27,7 +30,11 @@ class BadSamples(pl.Callback):
             self.named.add(sentence)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.count:
-            log.warning(
-                f"{len(self.named)} training samples cannot be read; others took their place {self.count} times"
-            )
+        ranks = self.agreement.of_each((self.count, sorted(self.named)))
+        count = sum(found for found, _ in ranks)
+        if not count or not trainer.is_global_zero:
+            return
+        named = {sentence for _, sentences in ranks for sentence in sentences}
+        for sentence in sorted(named - self.named)[: max(0, MOST_NAMED - len(self.named))]:
+            log.warning(f"left out: {sentence}")
+        log.warning(f"{len(named)} training samples cannot be read; others took their place {count} times")

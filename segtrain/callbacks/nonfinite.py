@@ -16,6 +16,7 @@ from segtrain.sharding import slices
 log = logging.getLogger("segtrain")
 
 MOST_SKIPPED = 100  # steps in a row, after which nothing can be expected of the run
+MOST_NAMED = 20  # images in a sentence
 
 
 class NonFinite(pl.Callback):
@@ -31,7 +32,7 @@ class NonFinite(pl.Callback):
 
     Args:
         run: the run folder, where `nonfinite.json` and `nonfinite.pt` go: the batch, or a list of those that made the
-            step.
+            step, of all ranks: each sees what they summed, and so not whose it was.
         policy: "stop" or "skip".
         every_n_steps: how often the device is asked.
     """
@@ -84,7 +85,7 @@ class NonFinite(pl.Callback):
             names = self._write(trainer, epoch, batch)
             raise UserError(
                 f"{_where(epoch, batch)}: the gradients are not finite (NaN or infinity), at these images: "
-                f"{', '.join(names)}; {self.run / 'nonfinite.pt'} has the batch. Replay: segtrain train resume="
+                f"{_named(names)}; {self.run / 'nonfinite.pt'} has the batch. Replay: segtrain train resume="
                 f"{self.run} ++trainer.detect_anomaly=true; else a smaller optimizer.lr, trainer.precision=32-true, "
                 "trainer.gradient_clip_val=1 or nonfinite=skip"
             )
@@ -100,14 +101,14 @@ class NonFinite(pl.Callback):
             names = self._write(trainer, *place)
             log.warning(
                 f"{_where(*place)}: the gradients are not finite, so the step is left out, and so will be others: "
-                f"{', '.join(names)}"
+                f"{_named(names)}"
             )
 
     def _go_on(self) -> None:
         self.in_a_row = 0
 
     def _write(self, trainer: pl.Trainer, epoch: int, batch: int) -> list[str]:
-        """Write the step's batches, rebuilt from the place of the last, and return the names of this rank's images."""
+        """Write the step's batches, rebuilt from the place of the last, and return the names of its images."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         parts = data.keys_of(epoch, batch)
         keys = [key for part in parts for key in part]
@@ -118,6 +119,11 @@ class NonFinite(pl.Callback):
             batches = [data.batch_of(part) for part in parts]
             torch.save(batches if len(batches) > 1 else batches[0], self.run / "nonfinite.pt")
         return names
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more (nonfinite.json)" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _where(epoch: int, batch: int) -> str:

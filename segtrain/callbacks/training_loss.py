@@ -11,7 +11,8 @@ class TrainingLoss(pl.Callback):
     """Log `train/loss` every `Trainer.log_every_n_steps` steps, and `train/epoch_loss`, the mean over images.
 
     The curve is written before a checkpoint of the same step is, which Lightning does the other way round: a run
-    killed in between would lack a point. The sums of the running epoch, one pair a rank, are kept in the checkpoint.
+    killed in between would lack a point. A point is the mean over ranks, which is the loss of the step. The sums of the
+    running epoch, one pair a rank, are kept in the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -42,19 +43,23 @@ class TrainingLoss(pl.Callback):
             return  # a batch of an accumulated step
         self.step = trainer.global_step
         loss, self.loss = self.loss, torch.zeros_like(self.loss)
-        pl_module.log("train/loss", loss, logger=False, batch_size=size)  # for other callbacks
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.step % every == 0 and trainer.is_global_zero:
+        due = self.step % every == 0
+        if due:
+            loss = self._of_all_ranks(pl_module, loss).mean()
+        if due or trainer.world_size == 1:  # that of one rank, divided by the labels of all, is the loss of nothing
+            pl_module.log("train/loss", loss, logger=False, batch_size=size)  # for other callbacks
+        if due and trainer.is_global_zero:
             log_metrics(trainer, {"train/loss": loss.item()})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total, images = self._of_all_ranks(pl_module).sum(dim=0)
+        total, images = self._of_all_ranks(pl_module, self.sums).sum(dim=0)
         pl_module.log("train/epoch_loss", total / images, logger=False)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["epoch_loss"] = {"epoch": self.epoch, "sums": self._of_all_ranks(pl_module).cpu()}
+        checkpoint["epoch_loss"] = {"epoch": self.epoch, "sums": self._of_all_ranks(pl_module, self.sums).cpu()}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -66,11 +71,11 @@ class TrainingLoss(pl.Callback):
             sums = torch.cat([sums.sum(dim=0, keepdim=True), torch.zeros(trainer.world_size - 1, 2)])
         self.epoch, self.sums = saved["epoch"], sums[trainer.global_rank].clone()
 
-    def _of_all_ranks(self, pl_module: pl.LightningModule) -> Tensor:
-        """Return the sums (ranks, 2)."""
-        gathered = pl_module.all_gather(self.sums)
+    def _of_all_ranks(self, pl_module: pl.LightningModule, own: Tensor) -> Tensor:
+        """Return each rank's tensor (ranks, ...)."""
+        gathered = pl_module.all_gather(own)
         assert isinstance(gathered, Tensor)
-        return gathered.reshape(-1, 2)
+        return gathered.reshape(-1, *own.shape)
 
 
 def log_metrics(trainer: pl.Trainer, values: dict[str, float]) -> None:

@@ -29,7 +29,8 @@ def main(cfg: DictConfig) -> None:
         test = values["test"] and "test" in data.splits and not in_sweep()
         data.open_splits("train", "val", *(["test"] if test else []))  # a wrong folder ends here, not after training
         values = build.weigh_classes(cfg, values, data, TrainConfig)
-        total_steps = schedule_length(values["trainer"], data.batches_per_epoch(1))
+        batches = data.batches_per_epoch(1)
+        total_steps = schedule_length(values["trainer"], batches)
         module = build.build_module(
             values, plain=plain_config(cfg), total_steps=total_steps, restore=resumed.checkpoint is not None
         )
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> None:
             )
         logger = build.build_logger(values, run, purge_step=resumed.step)
         callbacks = build.build_callbacks(values, run, total_steps=total_steps)
-        trainer = build.build_trainer(values, run, callbacks=callbacks, logger=logger)
+        trainer = build.build_trainer(values, run, callbacks=callbacks, logger=logger, batches_per_epoch=batches)
         training.describe(run, values, module, trainer, total_steps)
 
         training.fit(trainer, module, data, resumed.checkpoint, run)

@@ -201,8 +201,8 @@ class SegmentationData(pl.LightningDataModule):
         sampler = self._epoch_sampler()
         return self._loader(self._cached("train"), sampler, sampler.batch_size, training=True)
 
-    def _epoch_sampler(self) -> EpochSampler:
-        rank, world_size = self._rank()
+    def _epoch_sampler(self, rank: int | None = None) -> EpochSampler:
+        own, world_size = self._rank()
         self.batches_per_epoch(world_size)
         return EpochSampler(
             len(self.samples("train")),
@@ -210,17 +210,20 @@ class SegmentationData(pl.LightningDataModule):
             accumulation=self.accumulation,
             seed=self.seed,
             repeats=self.repeats(),
-            rank=rank,
+            rank=own if rank is None else rank,
             world_size=world_size,
             start=self.start,
             same_epoch=self.repeat_epoch,
         )
 
     def keys_of(self, epoch: int, batch: int) -> list[list[Key]]:
-        """Return what the samples of this rank's batches depend on, of the optimizer step that has this batch."""
-        sampler = self._epoch_sampler()
-        keys, size, first = sampler.keys(epoch), sampler.batch_size, batch - batch % self.accumulation
-        return [keys[number * size : (number + 1) * size] for number in range(first, first + self.accumulation)]
+        """Return what the samples of the optimizer step that has this batch depend on: all ranks' batches, by rank."""
+        first, found = batch - batch % self.accumulation, []
+        for rank in range(self._rank()[1]):
+            sampler = self._epoch_sampler(rank)
+            keys, size = sampler.keys(epoch), sampler.batch_size
+            found += [keys[number * size : (number + 1) * size] for number in range(first, first + self.accumulation)]
+        return found
 
     def batch_of(self, keys: Sequence[Key]) -> dict[str, Any]:
         """Return the batch of these samples, as training gets it."""

@@ -4,6 +4,7 @@ from segtrain.schedulers.curves import WSDLR, ConstantLR, CosineLR, MultiStepLR,
 from segtrain.schedulers.length import schedule_length
 from segtrain.schedulers.one_cycle import OneCycleLR
 from segtrain.schedulers.plateau import PlateauLR
+from segtrain.schedulers.validation import validation_interval
 
 __all__ = [
     "WSDLR",
@@ -15,4 +16,5 @@ __all__ = [
     "PolyLR",
     "WarmupLR",
     "schedule_length",
+    "validation_interval",
 ]

@@ -16,9 +16,8 @@ def schedule_length(trainer: dict[str, Any], batches_per_epoch: int) -> int:
         UserError: if the config sets no end, or an epoch or its validation would end inside an optimizer step.
     """
     accumulation = trainer.get("accumulate_grad_batches") or 1
-    key = "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
-    batches = min(_batches(trainer.get(key), of=batches_per_epoch), batches_per_epoch)
-    validated = _batches(trainer.get("val_check_interval"), of=batches)
+    key, batches = _limit(trainer), epoch_batches(trainer, batches_per_epoch)
+    validated = batches_of(trainer.get("val_check_interval"), of=batches)
     for name, count in ((key, batches), ("val_check_interval", validated)):
         if count % accumulation:
             raise UserError(
@@ -37,7 +36,16 @@ def schedule_length(trainer: dict[str, Any], batches_per_epoch: int) -> int:
     return max(1, min(ends))
 
 
-def _batches(limit: Any, *, of: int) -> int:
+def epoch_batches(trainer: dict[str, Any], batches_per_epoch: int) -> int:
+    """Return the batches of an epoch that a device goes through, of those that the data has."""
+    return min(batches_of(trainer.get(_limit(trainer)), of=batches_per_epoch), batches_per_epoch)
+
+
+def _limit(trainer: dict[str, Any]) -> str:
+    return "overfit_batches" if trainer.get("overfit_batches") else "limit_train_batches"
+
+
+def batches_of(limit: Any, *, of: int) -> int:
     """Return how many batches a number or a share of them means; 1, anywhere in the epoch, for a time."""
     if limit is None:
         return of

@@ -136,8 +136,27 @@ def losses_of_two_ranks(rank: int) -> list[float]:
     return [this.logged, *third.sums.tolist()]
 
 
-def test_each_of_two_ranks_goes_on_with_its_own_sum_and_one_process_with_both(tmp_path: Path) -> None:
-    means = run_in_two_processes(losses_of_two_ranks, tmp_path)
+def points_of_two_ranks(rank: int) -> list[Any]:
+    """Take four steps, of which every second is a point; return what callbacks and the logger are told."""
+    this: Any = Rank(rank)
+    this.log_every_n_steps, this.is_global_zero, this.loggers = 2, rank == 0, [Memory()]
+    callback, told = TrainingLoss(), []
+    for step in range(1, 5):
+        this.global_step, this.logged = step, None
+        outputs = {"loss": torch.tensor(step + 10.0 * rank)}
+        callback.on_train_batch_end(this, this, outputs, {"index": torch.zeros(2)}, step - 1)
+        told.append(this.logged)
+    return [told, [(step, values["train/loss"]) for step, values in this.loggers[0].points]]
+
+
+def both(rank: int) -> list[list[Any]]:
+    return [losses_of_two_ranks(rank), points_of_two_ranks(rank)]
+
+
+def test_two_ranks_go_on_with_sums_of_their_own_and_the_curve_has_the_loss_of_the_step(tmp_path: Path) -> None:
+    (means, points), (others, no_points) = run_in_two_processes(both, tmp_path)
     # rank 0: losses 1, 2, 4 of two images each; rank 1: 11, 12, 14 of three each
     mean = (2 * (1 + 2 + 4) + 3 * (11 + 12 + 14)) / 15
-    assert means == [[pytest.approx(mean), 2 * 3 + 3 * 23, 10.0]] * 2
+    assert means == others == [pytest.approx(mean), 2 * 3 + 3 * 23, 10.0]
+    assert points == [[None, 7.0, None, 9.0], [(1, 7.0), (3, 9.0)]]
+    assert no_points == [[None, 7.0, None, 9.0], []]
