@@ -271,6 +271,8 @@ def test_a_command_without_a_run_folder_leaves_nothing_where_it_was_called(
         with pytest.raises(SystemExit), together(None):
             raise UserError("split: no such split")
     finally:
+        assert _Job.watch is not None
+        _Job.watch.leave()  # else it would end this process by force
         _Job.watch = None
         for number, handler in handlers.items():
             signal.signal(number, handler)
