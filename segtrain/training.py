@@ -12,7 +12,16 @@ from segtrain import tensorboard
 from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.callbacks.stop import Stopped
-from segtrain.checkpoint import LAST, count_in_parts, load_weights, position, read_checkpoint, resume_point
+from segtrain.checkpoint import (
+    BEST,
+    LAST,
+    count_in_parts,
+    load_weights,
+    older_names,
+    position,
+    read_checkpoint,
+    resume_point,
+)
 from segtrain.config.check import report
 from segtrain.config.facts import crop_size
 from segtrain.config.resumed import resume_problems
@@ -48,7 +57,8 @@ def prepare_run(run: Path, cfg: Config, plain: Config) -> Resumed:
         UserError: if the folder cannot be used, has no checkpoint that reads, or one of another run than `plain` is.
     """
     resumed = Resumed()
-    if cfg["resume"] is None and requeued() and any((run / "checkpoints").glob("*.ckpt")):
+    kept = [run / "checkpoints" / name for name in (LAST, *older_names(2), BEST)]
+    if cfg["resume"] is None and requeued() and any(path.is_file() for path in kept):
         cfg["resume"] = str(run)
     if cfg["resume"] is not None:
         path = resume_point(cfg["resume"])
