@@ -18,9 +18,9 @@ from segtrain.models.encoders import pretrained
 from segtrain.schedulers import schedule_length
 
 CONFIGS = Path(config_dir())
-ROOTS = {"train", "eval", "predict", "resume", "show", "check"}
+ROOTS = {"train", "eval", "predict", "resume", "show", "check", "sweep"}
 # options that are not alternatives of the train command, and why
-OTHER = {"hydra": "chosen by each root", "paths": "one option"}
+OTHER = {"hydra": "chosen by each root", "paths": "one option", "sweep": "of the sweep command"}
 
 
 def options() -> list[tuple[str, str]]:
@@ -34,11 +34,11 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 111
+    assert len(options()) == len({*options()}) == 112
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "augmentation/mix", "callbacks", "dataset", "debug", "experiment", "hydra", "logger"),
-        *("loss", "model", "model/encoder", "optimizer", "paths", "sampling", "scheduler", "trainer"),
+        *("loss", "model", "model/encoder", "optimizer", "paths", "sampling", "scheduler", "sweep", "trainer"),
     }
 
 

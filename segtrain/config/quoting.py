@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-PATH_KEYS = ("root", "output", "input", "checkpoint", "resume", "init_from", "weights", "file")
+PATH_KEYS = ("root", "output", "input", "checkpoint", "resume", "init_from", "weights", "file", "storage")
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:

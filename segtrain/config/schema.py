@@ -170,6 +170,18 @@ class TrainConfig(ModelConfig):
 
 
 @dataclass
+class SearchSettings:
+    """What is searched, and how values are drawn."""
+
+    sampler: str
+    pruner: str
+    startup_trials: int
+    warmup: int
+    objectives: Any
+    space: Any
+
+
+@dataclass
 class ShowConfig(TrainConfig):
     """Root of configs/show.yaml: a training's configuration and what to draw of its data."""
 
@@ -204,3 +216,18 @@ class CheckConfig(TrainConfig):
 
     output: str
     workers: int | None
+
+
+@dataclass
+class SweepConfig(TrainConfig):
+    """Root of configs/sweep.yaml: a training's configuration, what is searched in it, and how."""
+
+    sweep: SearchSettings
+    study: str
+    n_trials: int
+    seeds: int
+    storage: str | None
+    gpus: list[int] | None
+    gpus_per_trial: int
+    slots: int | None
+    retries: int

@@ -1,0 +1,1 @@
+"""Searching hyperparameters: what is searched, who runs the trials, and what came of them."""

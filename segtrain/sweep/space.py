@@ -1,0 +1,228 @@
+"""A search space in Hydra's override words: choice, range, interval, and tag(log, ...)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from segtrain.errors import UserError
+
+WORDS = "choice(a, b), range(1, 9), interval(0.1, 1) or tag(log, interval(1e-5, 1e-1))"
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A hyperparameter that is searched.
+
+    Attributes:
+        key: of the config, or a group.
+        text: its range, in Hydra's words.
+        distribution: the same for Optuna; choices are the texts that follow `key=`.
+        when: (key, text): it is searched only where that parameter has that choice; None for always.
+    """
+
+    key: str
+    text: str
+    distribution: BaseDistribution
+    when: tuple[str, str] | None = None
+
+    def override(self, value: Value) -> str:
+        """Return the override that gives it a value."""
+        return f"{self.key}={value!r}" if isinstance(value, float) else f"{self.key}={value}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """The parameters of a search, conditions before what depends on them."""
+
+    parameters: tuple[Parameter, ...]
+
+    def draw(self, suggest: Callable[[str, BaseDistribution], Value]) -> dict[str, Value]:
+        """Return values of the parameters that are searched together.
+
+        Args:
+            suggest: chooses a value of a distribution for a key.
+        """
+        drawn: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if parameter.when is None or drawn.get(parameter.when[0]) == parameter.when[1]:
+                drawn[parameter.key] = suggest(parameter.key, parameter.distribution)
+        return drawn
+
+    def overrides(self, values: Mapping[str, Value]) -> list[str]:
+        """Return the overrides of drawn values, groups before the keys in them."""
+        return [parameter.override(values[parameter.key]) for parameter in self.parameters if parameter.key in values]
+
+    def texts(self) -> dict[str, str]:
+        """Return each parameter's range and condition as text, by which two spaces are compared."""
+        return {p.key: p.text + (f" when {p.when[0]}={p.when[1]}" if p.when else "") for p in self.parameters}
+
+    def grid(self) -> dict[str, list[Value]]:
+        """Return all values of every parameter.
+
+        Raises:
+            UserError: if one has no end of values, or depends on another.
+        """
+        if conditional := [parameter.key for parameter in self.parameters if parameter.when]:
+            raise UserError(
+                f"sweep.space.{conditional[0]}: a grid takes no conditions; give another sampler, such as random"
+            )
+        return {parameter.key: _all_values(parameter) for parameter in self.parameters}
+
+
+def parse_space(words: Mapping[str, Any]) -> Space:
+    """Return the space of {key: range}, or {key: {range: ..., when: KEY=CHOICE}} where it depends on another choice.
+
+    Raises:
+        UserError: naming the key whose range is no range, runs the wrong way round, or depends on what is not there.
+    """
+    if not words:
+        raise UserError(f"sweep.space: nothing to search; give keys of the config their {WORDS}")
+    parameters = [_parameter(key, value) for key, value in words.items()]
+    by_key = {parameter.key: parameter for parameter in parameters}
+    for parameter in parameters:
+        _check_condition(parameter, by_key)
+    return Space(tuple(_in_order(parameters, by_key)))
+
+
+def parse_range(key: str, text: str) -> Parameter:
+    """Return the parameter of one override such as `optimizer.lr=interval(0, 1)`, split at its first "=".
+
+    Raises:
+        UserError: as `parse_space`.
+    """
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={text}")
+        return Parameter(key, text, _distribution(override, text))
+    except HydraException as error:
+        raise UserError(f"sweep.space.{key}: {text!r} is no range: {_first_line(error)} (takes {WORDS})") from error
+    except ValueError as error:
+        raise UserError(f"sweep.space.{key}: {text}: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _parameter(key: str, value: Any) -> Parameter:
+    if not isinstance(value, Mapping):
+        return parse_range(key, str(value))
+    if unknown := value.keys() - {"range", "when"}:
+        raise UserError(f"sweep.space.{key}.{sorted(unknown)[0]}: no such key (takes range and when)")
+    if "range" not in value:
+        raise UserError(f"sweep.space.{key}.range: missing; give its {WORDS}")
+    parameter = parse_range(key, str(value["range"]))
+    if value.get("when") is None:
+        return parameter
+    other, equals, choice = str(value["when"]).partition("=")
+    if not equals:
+        raise UserError(f"sweep.space.{key}.when: {value['when']!r} is no KEY=CHOICE, such as loss=focal")
+    return Parameter(key, parameter.text, parameter.distribution, (other.strip(), choice.strip()))
+
+
+def _check_condition(parameter: Parameter, by_key: Mapping[str, Parameter]) -> None:
+    if parameter.when is None:
+        return
+    key, choice = parameter.when
+    where = f"sweep.space.{parameter.key}.when: {key}={choice}"
+    if key not in by_key:
+        raise UserError(f"{where}, and {key} is not searched (searched: {', '.join(by_key)})")
+    distribution = by_key[key].distribution
+    if not isinstance(distribution, CategoricalDistribution):
+        raise UserError(f"{where}, and {key} has no choices but a range; a condition is one of choice(...)")
+    if choice not in distribution.choices:
+        raise UserError(f"{where}, and {key} has no such choice (has: {', '.join(map(str, distribution.choices))})")
+
+
+def _in_order(parameters: list[Parameter], by_key: Mapping[str, Parameter]) -> list[Parameter]:
+    """Return conditions before what depends on them, and groups before the keys in them."""
+    ordered: list[Parameter] = []
+
+    def add(parameter: Parameter, above: tuple[str, ...]) -> None:
+        if parameter.key in above:
+            raise UserError(f"sweep.space.{parameter.key}.when: depends on itself, by {' and '.join(above)}")
+        if parameter.when is not None:
+            add(by_key[parameter.when[0]], (*above, parameter.key))
+        if parameter not in ordered:
+            ordered.append(parameter)
+
+    for parameter in parameters:
+        add(parameter, ())
+    return ordered
+
+
+def _distribution(override: Override, text: str) -> BaseDistribution:
+    """Return Optuna's distribution of a parsed override.
+
+    Raises:
+        ValueError: if it is one value, or no range that can be searched.
+    """
+    value = override.value()
+    tags = value.tags if isinstance(value, ChoiceSweep | RangeSweep | IntervalSweep) else set()
+    if unknown := tags - {"log"}:
+        raise ValueError(f"unknown tag {sorted(unknown)[0]!r}; the only one is log")
+    log = "log" in tags
+    if isinstance(value, ChoiceSweep):
+        if log:
+            raise ValueError("choices have no log scale; give interval or range")
+        texts = list(override.sweep_string_iterator())
+        return CategoricalDistribution(list(dict.fromkeys(texts)))
+    if isinstance(value, IntervalSweep):
+        return _interval(value, log=log)
+    if isinstance(value, RangeSweep):
+        return _range(value, log=log)
+    raise ValueError(f"one value and no range; give {WORDS}, or the value as an override of its own")
+
+
+def _interval(value: IntervalSweep, *, log: bool) -> BaseDistribution:
+    assert value.start is not None
+    assert value.end is not None
+    if value.start > value.end:
+        raise ValueError(f"the interval runs the wrong way round; give interval({value.end:g}, {value.start:g})")
+    if log and value.start <= 0:
+        raise ValueError(f"a log scale begins above 0, and not at {value.start:g}")
+    if isinstance(value.start, int) and isinstance(value.end, int):  # int(interval(1, 8))
+        return IntDistribution(value.start, value.end, log=log)
+    return FloatDistribution(float(value.start), float(value.end), log=log)
+
+
+def _range(value: RangeSweep, *, log: bool) -> BaseDistribution:
+    assert value.start is not None
+    assert value.stop is not None
+    if value.shuffle:
+        raise ValueError("a search has no order to shuffle; give range(...)")
+    if value.step <= 0 or value.start >= value.stop:
+        raise ValueError(f"no value from {value.start} to below {value.stop} in steps of {value.step}")
+    count = int((value.stop - value.start) / value.step - 1e-9)  # the end is left out, as in Python's range
+    last = value.start + count * value.step
+    if log and value.start <= 0:
+        raise ValueError(f"a log scale begins above 0, and not at {value.start}")
+    if log and value.step != 1:
+        raise ValueError("a log scale has no steps; give interval, or range with a step of 1")
+    if isinstance(value.start, int) and isinstance(last, int):
+        return IntDistribution(value.start, last, log=log, step=int(value.step))
+    if log:
+        raise ValueError("a log scale has no steps; give interval")
+    return FloatDistribution(float(value.start), float(last), step=float(value.step))
+
+
+def _all_values(parameter: Parameter) -> list[Value]:
+    distribution = parameter.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return [str(choice) for choice in distribution.choices]
+    step = getattr(distribution, "step", None)
+    if step is None:
+        raise UserError(
+            f"sweep.space.{parameter.key}: {parameter.text} has no end of values for a grid; give choice(...) or "
+            "range(...), or another sampler"
+        )
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    count = round((distribution.high - distribution.low) / step) + 1
+    values = [distribution.low + index * step for index in range(count)]
+    return [int(value) for value in values] if isinstance(distribution, IntDistribution) else list(map(float, values))

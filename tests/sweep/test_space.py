@@ -1,0 +1,98 @@
+"""Is a search space what Hydra's words say, and a mistake in one a sentence?"""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from segtrain.errors import UserError
+from segtrain.sweep.space import parse_space
+
+
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("choice(ce, focal)", CategoricalDistribution(["ce", "focal"])),
+        ("ce,focal", CategoricalDistribution(["ce", "focal"])),
+        ("choice([1,2], [3])", CategoricalDistribution(["[1,2]", "[3]"])),
+        ("interval(0, 1)", FloatDistribution(0.0, 1.0)),
+        ("tag(log, interval(1e-4, 1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("int(interval(1, 8))", IntDistribution(1, 8)),
+        ("range(1, 10, step=3)", IntDistribution(1, 7, step=3)),
+        ("range(1, 11, step=3)", IntDistribution(1, 10, step=3)),
+        ("range(0, 1, step=0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("tag(log, range(1, 100))", IntDistribution(1, 99, log=True)),
+    ],
+)
+def test_hydras_words_are_optunas_distributions(text: str, distribution: Any) -> None:
+    (parameter,) = parse_space({"a": text}).parameters
+    assert parameter.distribution == distribution
+
+
+def test_the_values_of_a_range_are_pythons() -> None:
+    space = parse_space({"a": "range(1, 10, step=3)", "b": "choice(x, y)", "c": "range(0, 1, step=0.25)"})
+    assert space.grid() == {"a": list(range(1, 10, 3)), "b": ["x", "y"], "c": [0.0, 0.25, 0.5, 0.75]}
+
+
+CONDITIONAL = {
+    "loss.gamma": {"range": "interval(1, 4)", "when": "loss=focal"},
+    "loss": "choice(ce, focal)",
+    "optimizer.lr": "tag(log, interval(1e-4, 1e-2))",
+}
+
+
+def test_a_parameter_with_a_condition_is_drawn_after_it_and_only_where_it_holds() -> None:
+    space = parse_space(CONDITIONAL)
+    assert [parameter.key for parameter in space.parameters] == ["loss", "loss.gamma", "optimizer.lr"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [space.draw(study.ask()._suggest) for _ in range(20)]
+    assert {values["loss"] for values in drawn} == {"ce", "focal"}
+    assert all(("loss.gamma" in values) == (values["loss"] == "focal") for values in drawn)
+    assert all("optimizer.lr" in values for values in drawn)
+
+
+def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
+    space = parse_space(CONDITIONAL)
+    values = {"loss": "focal", "loss.gamma": 1 / 3, "optimizer.lr": 1e-05 / 3}
+    overrides = space.overrides(values)
+    assert overrides[0] == "loss=focal"
+    assert float(overrides[1].partition("=")[2]) == 1 / 3
+    assert float(overrides[2].partition("=")[2]) == 1e-05 / 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({}, r"sweep\.space: nothing to search"),
+        ({"a": "interval(3, 1)"}, r"sweep\.space\.a: .*wrong way round; give interval\(1, 3\)"),
+        ({"a": "range(5, 1)"}, r"sweep\.space\.a: .*no value from 5 to below 1"),
+        ({"a": "5"}, r"sweep\.space\.a: 5: one value and no range"),
+        ({"a": "interval(1"}, r"sweep\.space\.a: 'interval\(1' is no range"),
+        ({"a": "tag(log, interval(0, 1))"}, r"a log scale begins above 0"),
+        ({"a": "tag(log, choice(1, 2))"}, r"choices have no log scale"),
+        ({"a": "tag(lag, interval(1, 2))"}, r"unknown tag 'lag'"),
+        ({"a": {"when": "b=1"}}, r"sweep\.space\.a\.range: missing"),
+        ({"a": {"range": "1,2", "wen": "b=1"}}, r"sweep\.space\.a\.wen: no such key"),
+        ({"a": {"range": "1,2", "when": "b"}}, r"sweep\.space\.a\.when: 'b' is no KEY=CHOICE"),
+        ({"a": {"range": "1,2", "when": "b=1"}}, r"a\.when: b=1, and b is not searched"),
+        ({"a": {"range": "1,2", "when": "b=3"}, "b": "1,2"}, r"b=3, and b has no such choice \(has: 1, 2\)"),
+        ({"a": {"range": "1,2", "when": "b=1"}, "b": "interval(1, 2)"}, r"b has no choices but a range"),
+        (
+            {"a": {"range": "1,2", "when": "b=1"}, "b": {"range": "1,2", "when": "a=1"}},
+            r"sweep\.space\.a\.when: depends on itself",
+        ),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_a_sentence(words: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse_space(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [({"a": "interval(0, 1)"}, "no end of values for a grid"), (CONDITIONAL, "a grid takes no conditions")],
+)
+def test_a_grid_needs_values_that_can_be_counted(words: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse_space(words).grid()
