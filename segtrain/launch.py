@@ -19,6 +19,7 @@ from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
 from segtrain.errors import UserError, full_disk, message_of
 from segtrain.jobs import finish_sweep
+from segtrain.lifeline import hold_lifeline
 from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id, in_slurm
 from segtrain.signals import note_signals
@@ -39,6 +40,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if (task := this_task()) is not None and task.cores is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(task.cores))  # torch would take the whole machine in each task
+    hold_lifeline()
     if command == "train" and in_slurm() and not in_shell():
         note_signals()  # a job that ends while it loads would not be run again
     failed = 0

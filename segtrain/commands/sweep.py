@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from segtrain.config.check import check_keys
 from segtrain.config.locate import config_dir
 from segtrain.config.schema import SweepConfig
-from segtrain.errors import requirement
+from segtrain.errors import fail, requirement
 from segtrain.jobs import job
 from segtrain.launch import launch
 
@@ -26,8 +26,10 @@ def main(cfg: DictConfig) -> None:
         plan = search.make_plan(values, HydraConfig.get().overrides.task)
         search.check_trials(plan)
         worker = search.make_worker(plan, search.open_study(plan, folder), folder)
-        worker.run()
+        end = worker.run()
         finish(worker)
+        if end.status:
+            fail(end.sentence, end.status)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
 """Where does a study lie, and is it the one that was begun there?"""
 
-import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from segtrain.errors import UserError, first_line
+from segtrain.sweep.lost import GRACE, HEARTBEAT
+from segtrain.sweep.patience import Patience
 from segtrain.sweep.samplers import SamplerSettings, make_pruner, make_sampler
 from segtrain.sweep.space import Space
-from segtrain.sweep.study import Search, enqueue_again
+from segtrain.sweep.study import Search
 
-log = logging.getLogger("segtrain")
-
-HEARTBEAT = 20  # seconds between two signs of life of a trial's worker
-GRACE = 120  # seconds without one, after which the worker is dead
+LOCKED = 20  # seconds for another worker to finish with an SQLite file; see `Patience` for what follows
 
 
 def open_search(
@@ -57,7 +54,6 @@ def open_search(
             engine_kwargs=_engine_arguments(url),
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
-            heartbeat_stale_trial_callback=lambda study, trial: revive(study, trial, retries=retries),
         )
         known = name in optuna.study.get_all_study_names(storage)
         study = optuna.create_study(
@@ -82,7 +78,8 @@ def open_search(
         cause = error.__cause__ or error
         raise UserError(f"storage: {shown(url)} cannot be reached ({first_line(cause)})") from error
     _compare(study, facts, shown(url))
-    return Search(study, space, n_trials=n_trials, storage=storage)
+    patience = Patience(shown(url))
+    return Search(study, space, n_trials=n_trials, storage=storage, retries=retries, patience=patience)
 
 
 def local_url(folder: Path) -> str:
@@ -95,16 +92,6 @@ def shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def revive(study: optuna.Study, trial: FrozenTrial, *, retries: int) -> None:
-    """Ask a trial again whose worker is dead, unless it was lost too often, or is asked again already."""
-    tries = trial.user_attrs.get("tries", 0) + 1
-    others = study.get_trials(deepcopy=False)
-    if tries > retries or any(other.user_attrs.get("again") == trial.number for other in others):
-        return
-    log.warning(f"trial {trial.number} is lost with its worker, and is tried again")
-    enqueue_again(study, trial.number, trial.params, folder=trial.user_attrs.get("folder"), tries=tries)
-
-
 def _with_driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
 
@@ -112,7 +99,7 @@ def _with_driver(url: str) -> str:
 def _engine_arguments(url: str) -> dict[str, object]:
     """Return what makes a connection wait for other workers, and notice a server that started anew."""
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 120}}
+        return {"connect_args": {"timeout": LOCKED}}
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}}
 
 

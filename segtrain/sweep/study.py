@@ -1,6 +1,10 @@
 """The study that workers share: which trials there were, what to try next, and when all is done."""
 
+import contextlib
 import logging
+import random
+import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +15,15 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from segtrain.sweep.combinations import combinations
+from segtrain.sweep.lost import Lookout, Lost, enqueue_again, is_lost, position, standing
+from segtrain.sweep.patience import Patience, TakenError, patiently
 from segtrain.sweep.space import Space, Value
 
 log = logging.getLogger("segtrain")
 
 MOST_REPEATS = 50  # draws of what was tried already, after which nothing new is expected
+DRAWING = 10.0  # seconds in which another worker draws the values of a trial
 
 # heartbeats, and samplers that look at groups of parameters, are what searches on several machines need
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -32,12 +40,14 @@ class Asked:
         values: of its parameters.
         folder: its name; a trial that is tried again has that of the first try, and goes on there.
         tries: how often it was lost.
+        seconds: how long its earlier tries have trained, as far as that is known.
     """
 
     trial: Trial
     values: dict[str, Value]
     folder: str
     tries: int
+    seconds: float = 0.0
 
 
 class Search:
@@ -52,51 +62,129 @@ class Search:
         storage: where it lies, for signs of life; None without.
         space: what is searched.
         n_trials: how many there are to be in all: completed, pruned, or failed by their own fault.
+        retries: how often a trial that is lost is tried again.
+        patience: with a storage that does not answer.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, *, n_trials: int, storage: optuna.storages.RDBStorage | None = None
+        self,
+        study: optuna.Study,
+        space: Space,
+        *,
+        n_trials: int,
+        storage: optuna.storages.RDBStorage | None = None,
+        retries: int = 2,
+        patience: Patience | None = None,
     ) -> None:
         self.study = study
         self.space = space
         self.n_trials = n_trials
         self.storage = storage
+        self.retries = retries
+        self.patience = patience or Patience("the study")
         self.exhausted = False
+        self.combinations = combinations(space)  # None where there is no end of them
+        self.worker: Mapping[str, str] = {}  # the mark of this one, see `Presence`
+        self.held: set[int] = set()  # numbers of the trials that this process runs
+        self.lookout = Lookout(study, storage)
 
+    @patiently
     def trials(self) -> list[FrozenTrial]:
         """Return the trials that stand for themselves: not void, and not tried again under another number."""
-        trials = self.study.get_trials(deepcopy=False)
-        again = {trial.user_attrs["again"] for trial in trials if "again" in trial.user_attrs}
-        return [trial for trial in trials if "void" not in trial.user_attrs and trial.number not in again]
+        return standing(self.study.get_trials(deepcopy=False))
 
     def done(self) -> int:
         """Return how many trials have ended for good."""
-        return sum(trial.state.is_finished() for trial in self.trials())
+        return sum(self.has_ended(trial) for trial in self.trials())
 
+    def has_ended(self, trial: FrozenTrial) -> bool:
+        """Say whether a trial that stands for itself has ended for good."""
+        lost = is_lost(trial) and trial.user_attrs.get("tries", 0) < self.retries
+        return trial.state.is_finished() and not lost
+
+    def elsewhere(self) -> list[FrozenTrial]:
+        """Return the trials that other workers run."""
+        return [t for t in self.trials() if t.state == TrialState.RUNNING and t.number not in self.held]
+
+    @patiently
+    def take_over(self) -> list[Lost]:
+        """Ask the trials again whose workers are dead, and return them."""
+        return self.lookout.take_over(self.held, self.worker, retries=self.retries)
+
+    @patiently
     def ask(self) -> Asked | None:
         """Return a trial to run; None while there are as many as there are to be, or where nothing new is found."""
-        if self.storage is not None:
-            optuna.storages.fail_stale_trials(self.study)
-        waiting = any(trial.state == TrialState.WAITING for trial in self.trials())
-        if not waiting and (self.exhausted or len(self.trials()) >= self.n_trials):
+        trials = self.trials()
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and (self.exhausted or len(trials) >= self.n_trials):
             return None
         for _ in range(MOST_REPEATS):
+            if not waiting and self._all_tried():
+                break
             trial = self.study.ask()
-            before = [other for other in self.trials() if other.number < trial.number]
-            if len(before) >= self.n_trials:
-                self._void(trial, "surplus")
+            if (asked := self._accept(trial)) is not None:
+                return asked
+            if trial.user_attrs["void"] == "surplus":
                 return None
-            values = self.space.draw(partial(suggest, trial))
-            if "again" not in trial.user_attrs and any(other.params == values for other in before):
-                self._void(trial, "repeat")
-                continue
-            folder = trial.user_attrs.get("folder", f"{trial.number:04}")
-            trial.set_user_attr("folder", folder)
-            return Asked(trial, values, folder, trial.user_attrs.get("tries", 0))
+            waiting = self._enqueue_untried()
+        else:
+            log.warning(
+                f"nothing new to try in {MOST_REPEATS} draws, so the search ends before its {self.n_trials} trials"
+            )
         self.exhausted = True
-        log.warning(f"nothing new to try in {MOST_REPEATS} draws: the space has few values, and all seem to be tried")
         return None
 
+    def _untried(self) -> list[dict[str, Value]]:
+        if self.combinations is None:
+            return []
+        tried = self._tried(sys.maxsize)
+        return [values for values in self.combinations if values not in tried]
+
+    def _all_tried(self) -> bool:
+        """Say whether a space that has an end is searched whole."""
+        if self.combinations is None or self._untried():
+            return False
+        log.info(f"all {len(self.combinations)} combinations of the space are tried, so the search ends with them")
+        return True
+
+    def _enqueue_untried(self) -> bool:
+        """Have something tried that is new, where the sampler has only repeated itself; say whether there was any."""
+        if untried := self._untried():
+            self.study.enqueue_trial(random.choice(untried))
+        return bool(untried)
+
+    def _accept(self, trial: Trial) -> Asked | None:
+        """Draw the values of a new trial, unless there are enough before it; None if it is void."""
+        attributes = trial.user_attrs
+        every = self.study.get_trials(deepcopy=False)
+        if all(other.number != trial.number for other in standing(every)):
+            return self._void(trial, "repeat")  # it was asked again twice
+        mine = attributes.get("root", trial.number)
+        if sum(position(other) < mine for other in standing(every)) >= self.n_trials:
+            return self._void(trial, "surplus")
+        self._beat(trial)
+        values = self.space.draw(partial(suggest, trial))
+        if "again" not in attributes and values in self._tried(mine):
+            return self._void(trial, "repeat")
+        folder = attributes.get("folder", f"{trial.number:04}")
+        trial.set_user_attr("folder", folder)
+        trial.set_user_attr("worker", dict(self.worker))  # the last: from now on it is waited for as long as we live
+        self.held.add(trial.number)
+        return Asked(trial, values, folder, attributes.get("tries", 0), attributes.get("spent", 0.0))
+
+    def _tried(self, place: int) -> list[dict[str, Value]]:
+        """Return the values of the trials before this place, once other workers have drawn them."""
+        deadline = time.monotonic() + DRAWING
+        while True:
+            before = [trial for trial in standing(self.study.get_trials(deepcopy=False)) if position(trial) < place]
+            drawing = [
+                t for t in before if t.state == TrialState.RUNNING and not {"worker", "values"} & set(t.user_attrs)
+            ]
+            if not drawing or time.monotonic() > deadline:
+                return [trial.user_attrs.get("values", trial.params) for trial in before]
+            time.sleep(0.05)
+
+    @patiently
     def report(self, asked: Asked, epoch: int, score: float) -> bool:
         """Note the score of a validation, and say whether the trial is not worth going on."""
         asked.trial.report(score, epoch)
@@ -104,54 +192,68 @@ class Search:
 
     def complete(self, asked: Asked, values: Sequence[float], facts: Mapping[str, Any]) -> None:
         """Note the objectives of a trial."""
-        self._note(asked, facts)
-        self.study.tell(asked.trial, list(values))
+        self._end(asked, facts, TrialState.COMPLETE, values)
 
     def prune(self, asked: Asked, facts: Mapping[str, Any]) -> None:
         """Note that a trial was ended early."""
-        self._note(asked, facts)
-        self.study.tell(asked.trial, state=TrialState.PRUNED)
+        self._end(asked, facts, TrialState.PRUNED)
 
     def fail(self, asked: Asked, facts: Mapping[str, Any]) -> None:
-        """Note that a trial failed by its own fault, or too often."""
-        self._note(asked, facts)
-        self.study.tell(asked.trial, state=TrialState.FAIL)
+        """Note that a trial failed by its own fault, or too often; the facts have the reason."""
+        self._end(asked, facts, TrialState.FAIL)
 
     def try_again(self, asked: Asked, facts: Mapping[str, Any], *, lost: bool) -> None:
         """Note that a trial was stopped or lost, and ask it again later."""
-        self._note(asked, facts)
-        # first this: a worker that dies in between leaves a trial too many, which is void, and none too few
-        enqueue_again(self.study, asked.trial.number, asked.values, folder=asked.folder, tries=asked.tries + lost)
-        self.study.tell(asked.trial, state=TrialState.FAIL)
+        self._enqueue(asked, asked.tries + lost, facts.get("seconds", asked.seconds))
+        self._end(asked, facts, TrialState.FAIL)
 
-    def beat(self, asked: Asked) -> None:
-        """Say that a trial's worker is alive."""
-        if self.storage is not None:
-            self.storage.record_heartbeat(asked.trial._trial_id)
+    @patiently
+    def _enqueue(self, asked: Asked, tries: int, seconds: float) -> None:
+        # before it fails: a worker that dies in between leaves a trial that is run by nobody, and none too few
+        number = asked.trial.number
+        trial = next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+        if trial.state.is_finished():
+            raise TakenError
+        enqueue_again(self.study, trial, values=asked.values, folder=asked.folder, tries=tries, spent=seconds)
 
-    def _note(self, asked: Asked, facts: Mapping[str, Any]) -> None:
+    @patiently
+    def _end(
+        self, asked: Asked, facts: Mapping[str, Any], state: TrialState, values: Sequence[float] | None = None
+    ) -> None:
         for name, value in facts.items():
             asked.trial.set_user_attr(name, value)
+        if values is None:
+            self.study.tell(asked.trial, state=state, skip_if_finished=True)
+        else:
+            self.study.tell(asked.trial, list(values), skip_if_finished=True)
+        self.held.discard(asked.trial.number)
 
-    def _void(self, trial: Trial, reason: str) -> None:
+    def drop(self, asked: Asked) -> None:
+        """Leave a trial to whoever has taken it over."""
+        self.held.discard(asked.trial.number)
+
+    @patiently
+    def beat(self, asked: Asked) -> None:
+        """Say that a trial's worker is alive.
+
+        Raises:
+            TakenError: if the study has it as ended: its worker was silent for too long.
+        """
+        self._beat(asked.trial)
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number == asked.trial.number and trial.state.is_finished():
+                raise TakenError
+
+    def _beat(self, trial: Trial) -> None:
+        if self.storage is not None:
+            self.storage.record_heartbeat(trial._trial_id)
+
+    def _void(self, trial: Trial, reason: str) -> Asked | None:
+        """Have a trial stand for nothing."""
         trial.set_user_attr("void", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
-
-
-def enqueue_again(
-    study: optuna.Study, number: int, values: Mapping[str, Value], *, folder: str | None, tries: int
-) -> None:
-    """Ask a trial again, with its values and in its folder.
-
-    Args:
-        study: Optuna's.
-        number: of the trial.
-        values: of its parameters; those that it had not drawn yet are drawn anew.
-        folder: its name; None if it had none yet.
-        tries: how often it was lost.
-    """
-    facts: dict[str, Any] = {"again": number, "tries": tries}
-    study.enqueue_trial(dict(values), user_attrs=facts if folder is None else {**facts, "folder": folder})
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # by a worker that saw it
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        return None
 
 
 def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:

@@ -1,7 +1,10 @@
 """One training of a trial: a process of its own in a run folder of its own, watched until it ends."""
 
+import fcntl
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,14 +12,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST
-from segtrain.ranks.ending import STOPPED
+from segtrain.lifeline import Lifeline
+from segtrain.ranks.ending import STOPPED, how_ended
 from segtrain.sweep.slots import Slot
 
+log = logging.getLogger("segtrain")
+
+TRAIN = ("-m", "segtrain", "train")
 CONSOLE = "console.log"
+PATIENCE = 600.0  # seconds for the checkpoint of a training that was asked to stop
+BUSY = "another process is training here"  # as a run says it whose folder is locked
+# what the ranks of a run say when the system has killed one
+KILLED_RANK = re.compile(r"rank \d+ (was killed by signal|has died without a word)|process that started rank")
 
 End = Literal["complete", "stopped", "failed", "lost"]
 
@@ -26,7 +37,7 @@ class Ending:
     """How a training ended.
 
     Attributes:
-        end: complete; stopped, when it was asked to and saved; failed by itself; lost, when it was killed.
+        end: complete; stopped, when it was asked to; failed by itself; lost, when it was killed.
         reason: why, in a line; empty when complete.
         tail: the last lines that it printed.
     """
@@ -37,84 +48,150 @@ class Ending:
 
 
 class Training:
-    """A `segtrain train` process.
+    """A `segtrain train` process, begun once no other one trains in its folder.
 
     Args:
         folder: its run folder; one that has a checkpoint is gone on with.
         overrides: of the train command.
         slot: where it trains.
+        lifeline: ends it with this process.
         processes: how many torchrun starts; 1 is without it.
     """
 
-    def __init__(self, folder: Path, overrides: Sequence[str], *, slot: Slot, processes: int = 1) -> None:
+    def __init__(
+        self, folder: Path, overrides: Sequence[str], *, slot: Slot, lifeline: Lifeline, processes: int = 1
+    ) -> None:
         self.folder = folder
+        self.overrides = list(overrides)
         self.slot = slot
-        folder.mkdir(parents=True, exist_ok=True)
-        resumes = (folder / "checkpoints" / LAST).is_file()
-        arguments = [f"resume={folder}"] if resumes else [*overrides, f"hydra.run.dir={folder}"]
-        if not resumes:
-            (folder / "config.yaml").unlink(missing_ok=True)  # of a start that did not come as far as a checkpoint
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        self.console: IO[bytes] = (folder / CONSOLE).open("ab")
+        self.lifeline = lifeline
+        self.processes = processes
         self.asked = ""  # why it was asked to stop
+        self.asked_at = 0.0
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, *(torchrun if processes > 1 else []), "-m", "segtrain", "train", *arguments],
-            env=slot.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self.console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal is the search's, which stops its trials one by one
-        )
+        self.ending: Ending | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.printed = 0  # bytes of the console's log that are of earlier tries
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._begin():
+            log.warning(f"another process still trains in {folder}; its end is waited for")
+
+    def _begin(self) -> bool:
+        """Start the process unless the folder is locked; say whether it was started."""
+        if in_use(self.folder):  # by one that saves, as its worker is dead
+            return False
+        resumes = (self.folder / "checkpoints" / LAST).is_file()
+        arguments = [f"resume={self.folder}"] if resumes else [*self.overrides, f"hydra.run.dir={self.folder}"]
+        if not resumes:
+            (self.folder / "config.yaml").unlink(missing_ok=True)  # of a start that came to no checkpoint
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]
+        with (self.folder / CONSOLE).open("ab") as console:
+            self.printed = console.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, *(torchrun if self.processes > 1 else []), *TRAIN, *arguments],
+                env={**self.slot.environment(), **self.lifeline.environment()},
+                stdin=self.lifeline.stdin,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal is the search's, which stops its trials one by one
+            )
+        self.started = time.monotonic()
+        return True
 
     def ended(self) -> Ending | None:
-        """Return how it ended; None while it runs."""
-        status = self.process.poll()
-        if status is None:
+        """Return how it ended; None while it runs, or waits for its folder."""
+        if self.ending is not None:
+            return self.ending
+        if self.process is None:
+            if self.asked:
+                return Ending("stopped", self.asked)
+            self._begin()
             return None
-        self.console.close()
-        tail = last_lines(self.folder / CONSOLE)
-        if status == 0:
+        if self.asked and time.monotonic() - self.asked_at > PATIENCE:
+            self._signal_all(signal.SIGKILL)
+        # its remains are ended before its number is free again, and with them their hold of the folder
+        if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        self._signal_all(signal.SIGKILL)
+        self.ending = self._ending(self.process.wait(), last_lines(self.folder / CONSOLE, start=self.printed))
+        return self.ending
+
+    def _ending(self, status: int, tail: str) -> Ending:
+        if status == 0 and is_complete(self.folder):
             return Ending("complete", tail=tail)
-        if status == STOPPED or (self.asked and status < 0):
-            return Ending("stopped", self.asked or "stopped by a signal", tail)
+        if self.asked:  # before its first step it ends without a word
+            return Ending("stopped", self.asked, tail)
+        if status in (0, STOPPED):
+            return Ending("lost", "stopped by a signal", tail)
         if status < 0:
-            return Ending("lost", f"killed by {signal.Signals(-status).name}", tail)
-        return Ending("failed", _reason(tail) or f"ended with status {status}", tail)
+            return Ending("lost", how_ended(status), tail)
+        reason = _reason(tail) or f"ended with status {status}"
+        if BUSY in reason:
+            return Ending("stopped", reason, tail)
+        return Ending("lost" if KILLED_RANK.search(reason) else "failed", reason, tail)
 
     def ask_to_stop(self, reason: str) -> None:
         """Let it save and end after its step."""
-        self.asked = reason
-        self._signal(signal.SIGTERM)
+        self.asked, self.asked_at = reason, time.monotonic()
+        if self.process is not None and self.ending is None:
+            os.kill(self.process.pid, signal.SIGTERM)  # not its loader's processes, which it needs for the step
 
     def kill(self) -> None:
         """End all its processes at once."""
-        self._signal(signal.SIGKILL)
-        self.process.wait()
+        self.asked = self.asked or "killed"
+        if self.process is not None and self.ending is None:
+            self._signal_all(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def _signal_all(self, number: int) -> None:
+        assert self.process is not None
         try:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
             return  # it has just ended
 
-    def scores(self, monitor: str) -> list[tuple[int, float]]:
-        """Return (epoch, score) of every validation so far."""
-        rows = read_rows(self.folder / "metrics.csv")
-        return [(int(row["epoch"]), float(row[monitor])) for row in rows if row.get(monitor)]
 
-    def metrics(self) -> dict[str, float]:
-        """Return the numbers of the finished run, those of the best checkpoint's validation among them."""
-        path = self.folder / "metrics.json"
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return {key: float(value) for key, value in values.items() if value is not None}
+def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
+    """Return (epoch, score) of every validation so far."""
+    rows = read_rows(folder / "metrics.csv")
+    return [(int(row["epoch"]), float(row[monitor])) for row in rows if row.get(monitor)]
 
 
-def last_lines(path: Path, count: int = 20) -> str:
-    """Return the end of a text file."""
+def is_complete(folder: Path) -> bool:
+    """Say whether the training of a folder has come to its end: a run writes its metrics.json then."""
+    return (folder / "metrics.json").is_file()
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Return the numbers of a finished run; none if it is not."""
+    values = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if is_complete(folder) else {}
+    return {key: float(value) for key, value in values.items() if value is not None}
+
+
+def in_use(folder: Path) -> bool:
+    """Say whether a process trains in a run folder: it has locked its config.yaml."""
+    try:
+        with (folder / "config.yaml").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def last_lines(path: Path, count: int = 20, *, start: int = 0) -> str:
+    """Return the end of a text file.
+
+    Args:
+        path: the file.
+        count: lines at most.
+        start: the byte before which nothing is taken.
+    """
     if not path.is_file():
         return ""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+    with path.open("rb") as file:
+        file.seek(start)
+        return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-count:])
 
 
 def _reason(tail: str) -> str:

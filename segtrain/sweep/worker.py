@@ -1,50 +1,31 @@
 """The worker of a search: fills its slots with trials, watches them, and says how each one ended."""
 
-import json
 import logging
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+
+from optuna.trial import TrialState
 
 from segtrain.errors import UserError
-from segtrain.run_folder import write_text
+from segtrain.lifeline import Lifeline
+from segtrain.sweep.ending import STOP_SIGNALS, End, how_it_ended
+from segtrain.sweep.lost import GRACE, HEARTBEAT
+from segtrain.sweep.patience import TakenError
+from segtrain.sweep.presence import Presence, is_dead
+from segtrain.sweep.records import complete_records, write_record
+from segtrain.sweep.running import Running
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.storage import HEARTBEAT
 from segtrain.sweep.study import Asked, Search
-from segtrain.sweep.training import Ending, Training
+from segtrain.sweep.watch import POLL, Watch
 
 log = logging.getLogger("segtrain")
 
-POLL = 0.2  # seconds between two looks at the trials
-SAME_ERRORS = 3  # in a row, after which the search stops
-PRUNED = "pruned"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-
-@dataclass
-class Running:
-    """A trial in its slot: one training after the other, a seed each.
-
-    Attributes:
-        asked: the trial.
-        slot: where it trains.
-        training: the running one.
-        scores: the objectives of the trainings that are complete, by seed.
-        seconds: how long all of them took.
-        reported: epochs whose score the study has.
-    """
-
-    asked: Asked
-    slot: Slot
-    training: Training
-    scores: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    reported: int = 0
+IDLE = 2.0  # seconds after which a study that had nothing to try is asked again
+LAST_PATIENCE = 10.0  # seconds for a storage that does not answer when the search is to end
 
 
 class Worker:
@@ -58,6 +39,7 @@ class Worker:
         seeds: trainings of a trial; its objectives are their means.
         objectives: {name in metrics.json: "max" or "min"}; the first is what pruning looks at.
         retries: how often a training that was killed is started again.
+        show: called after every look at the trials.
     """
 
     def __init__(
@@ -80,154 +62,136 @@ class Worker:
         self.objectives = dict(objectives)
         self.retries = retries
         self.show = show
-        self.running: list[Running] = []
-        self.errors: list[str] = []  # of the trials that failed last, one after the other
-        self.interrupted = ""
-        self.beaten = 0.0
+        self.watch = Watch(search, objectives=list(objectives), retries=retries)
+        self.interrupted = ""  # the name of the signal
+        self.killed = False
+        self.lifeline = Lifeline()
+        self.next_ask = 0.0
+        self.idle_since: float | None = None
 
-    def run(self) -> None:
-        """Run trials until all are done, or a signal ends the search.
+    @property
+    def running(self) -> list[Running]:
+        """The trials in the slots."""
+        return self.watch.running
+
+    @property
+    def stopping(self) -> str:
+        """Why the running trials are to end; empty while they are not."""
+        return self.interrupted or (self.watch.error and "the search was stopped")
+
+    def run(self) -> End:
+        """Run trials until all are done, a signal ends the search, or trials fail by the same error again and again.
 
         Raises:
-            UserError: if the same error ended several trials in a row.
+            UserError: if the storage does not answer any more; the running trials are saved.
         """
-        before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
+        presence = Presence(self.folder)
+        self.search.worker = presence.mark()
+        with self._signals():
+            try:
+                self._complete_records()
+                self._run_trials()
+                self._complete_records()
+                presence.forget_dead([t.user_attrs.get("worker", {}).get("lock") for t in self.search.elsewhere()])
+            except UserError:
+                self.watch.save()
+                raise
+            finally:
+                self.watch.kill()  # only after an error of ours, or Ctrl-C again and again
+                self.lifeline.cut()
+                presence.leave()
+        return how_it_ended(self.interrupted, self.watch.error)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         try:
-            while True:
-                self._fill()
-                if not self.running and (self.interrupted or self._over()):
-                    return
-                time.sleep(POLL)
-                self._look()
+            yield
         finally:
-            for running in self.running:  # only after an error of ours
-                running.training.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.killed and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a third Ctrl-C waits for nothing
+        self.search.patience.seconds = LAST_PATIENCE
         if self.interrupted and number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the trials to save
-        self.interrupted = signal.Signals(number).name
+            self.killed = True  # a second one does not wait for the trials to save
+            self.search.patience.seconds = 0
+            self.watch.kill()
+        self.interrupted = self.interrupted or signal.Signals(number).name
+
+    def _complete_records(self) -> None:
+        complete_records(self.search, self.folder / "trials", list(self.objectives))
+
+    def _run_trials(self) -> None:
+        while True:
+            found = self._fill()
+            if not self.running and (self.stopping or (found is None and self._over())):
+                return
+            time.sleep(POLL)
+            count = len(self.running)
+            self.watch.stopping = self.stopping
+            if self.killed:
+                self.watch.kill()  # what was being begun
+            self.watch.look()
+            if len(self.running) < count:
+                self.next_ask = 0.0
+            self.show(self)
 
     def _over(self) -> bool:
-        """Say whether no trial is left, here or elsewhere: those of other workers may still be lost."""
-        search = self.search
-        return search.done() >= search.n_trials or (search.exhausted and search.done() >= len(search.trials()))
-
-    def _fill(self) -> None:
-        """Start a trial in every free slot."""
-        taken = {running.slot.number for running in self.running}
-        for slot in self.slots:
-            if self.interrupted or slot.number in taken:
-                continue
-            asked = self.search.ask()
-            if asked is None:
-                return
-            running = Running(asked, slot, self._start(asked, slot, self.seeds[0]))
-            self.running.append(running)
-            self._write(running, "running")
-
-    def _start(self, asked: Asked, slot: Slot, seed: int) -> Training:
-        own = [f"seed={seed}", "test=false", *self.search.space.overrides(asked.values)]
-        return Training(
-            self.trial_folder(asked.folder, seed),
-            [*self.overrides, *own],
-            slot=slot,
-            processes=max(1, len(slot.gpus)),
+        """Say whether nothing is left to do here: what other workers train is theirs while they are alive."""
+        trials = self.search.trials()
+        room = not self.search.exhausted and len(trials) < self.search.n_trials
+        left = [trial for trial in trials if not self.search.has_ended(trial)]
+        done = len(trials) - len(left)
+        if done >= self.search.n_trials or not (left or room):
+            return True
+        if room or any(trial.state != TrialState.RUNNING for trial in left):
+            return False
+        unknown = [trial for trial in left if is_dead(trial.user_attrs.get("worker")) is not False]
+        self.idle_since = self.idle_since or time.monotonic()
+        if unknown and time.monotonic() - self.idle_since < GRACE + 2 * HEARTBEAT:
+            return False  # until then those of dead workers have been taken over
+        log.info(
+            f"{len(left)} trials are still trained by other workers, which are alive, and nothing is left for this "
+            "one; should one be lost with its worker, the same command goes on with it"
         )
+        return True
 
-    def trial_folder(self, name: str, seed: int) -> Path:
-        """Return the run folder of one training of a trial."""
-        trial = self.folder / "trials" / name
-        return trial if len(self.seeds) == 1 else trial / f"seed-{seed}"
+    def _fill(self) -> bool | None:
+        """Start a trial in every free slot; return None where the study was asked and had none left."""
+        taken = {running.slot.number for running in self.running}
+        free = [slot for slot in self.slots if slot.number not in taken]
+        if self.stopping or not free or time.monotonic() < self.next_ask:
+            return False
+        try:
+            self._take_over()
+            for slot in free:
+                if (asked := self.search.ask()) is None:
+                    self.next_ask = time.monotonic() + IDLE
+                    return None
+                self.idle_since = None
+                self._begin(asked, slot)
+        except TakenError:  # the storage was silent while it was drawn
+            return False
+        return True
 
-    def _look(self) -> None:
-        """See what the trials are doing, and note what has ended."""
-        if time.monotonic() - self.beaten > HEARTBEAT:
-            self.beaten = time.monotonic()
-            for running in self.running:
-                self.search.beat(running.asked)
-        for running in list(self.running):
-            self._report(running)
-            if self.interrupted and not running.training.asked:
-                running.training.ask_to_stop(self.interrupted)
-            if (ending := running.training.ended()) is not None:
-                self._report(running)
-                self._end(running, ending)
-        self.show(self)
+    def _take_over(self) -> None:
+        for lost in self.search.take_over():
+            if lost.folder is not None and (folder := self.folder / "trials" / lost.folder).is_dir():
+                why = "lost with its worker"
+                write_record(folder, "lost", number=lost.number, values={}, parameters=lost.values, reason=why)
 
-    def _report(self, running: Running) -> None:
-        """Give the study the scores of the first seed's validations, and end a trial that is not worth going on."""
-        if len(self.objectives) > 1 or running.scores or running.training.asked:
-            return
-        scores = running.training.scores(next(iter(self.objectives)))
-        for epoch, score in scores[running.reported :]:
-            running.reported += 1
-            if self.search.report(running.asked, epoch, score):
-                running.training.ask_to_stop(PRUNED)
-                return
-
-    def _end(self, running: Running, ending: Ending) -> None:
-        running.seconds += time.monotonic() - running.training.started
-        if ending.end == "complete" and running.training.asked != PRUNED:
-            self._complete_seed(running)
-            return
-        self.running.remove(running)
-        facts = {"reason": ending.reason, "seconds": round(running.seconds, 1), "tail": ending.tail}
-        asked = running.asked
-        if running.training.asked == PRUNED:
-            self.search.prune(asked, facts)
-            self._write(running, "pruned", **facts)
-        elif ending.end == "stopped" or (ending.end == "lost" and asked.tries < self.retries):
-            self.search.try_again(asked, facts, lost=ending.end == "lost")
-            self._write(running, "stopped" if ending.end == "stopped" else "lost", **facts)
-            log.info(f"trial {asked.folder} {ending.reason}; it is gone on with later")
-        else:
-            self.search.fail(asked, facts)
-            self._write(running, "failed", **facts)
-            log.warning(f"trial {asked.folder} failed: {ending.reason.splitlines()[0]}")
-            self._count_error(ending.reason)
-
-    def _complete_seed(self, running: Running) -> None:
-        """Note the scores of a training that is done; start the next seed's, or end the trial with their means."""
-        metrics = running.training.metrics()
-        missing = [name for name in self.objectives if name not in metrics]
-        if missing:
-            self.running.remove(running)
-            facts = {"reason": f"metrics.json has no {missing[0]}", "seconds": round(running.seconds, 1)}
-            self.search.fail(running.asked, facts)
-            self._write(running, "failed", **facts)
-            self._count_error(str(facts["reason"]))
-            return
-        running.scores.append({name: metrics[name] for name in self.objectives})
-        if len(running.scores) < len(self.seeds) and not self.interrupted:
-            running.training = self._start(running.asked, running.slot, self.seeds[len(running.scores)])
-            return
-        self.running.remove(running)
-        if len(running.scores) < len(self.seeds):
-            self.search.try_again(running.asked, {"reason": self.interrupted}, lost=False)
-            self._write(running, "stopped", reason=self.interrupted)
-            return
-        self.errors = []
-        means = [sum(scores[name] for scores in running.scores) / len(self.seeds) for name in self.objectives]
-        facts = {"seconds": round(running.seconds, 1)}
-        self.search.complete(running.asked, means, facts)
-        self._write(running, "complete", values=dict(zip(self.objectives, means, strict=True)), **facts)
-
-    def _count_error(self, reason: str) -> None:
-        self.errors.append(reason)
-        last = self.errors[-SAME_ERRORS:]
-        if len(last) == SAME_ERRORS and len(Counter(last)) == 1:
-            self.interrupted = "the same error again and again"
-            raise UserError(f"{SAME_ERRORS} trials in a row ended with the same error, so the search stops: {reason}")
-
-    def _write(self, running: Running, state: str, **facts: Any) -> None:
-        """Write trial.json beside the run folders, by which `segtrain results` knows the trial."""
-        trial = {"number": running.asked.trial.number, "state": state, "values": {}, **facts}
-        trial["parameters"] = running.asked.values
-        trial.pop("tail", None)
-        folder = self.folder / "trials" / running.asked.folder
-        write_text(folder / "trial.json", json.dumps(trial, indent=2) + "\n")
+    def _begin(self, asked: Asked, slot: Slot) -> None:
+        running = Running(
+            asked,
+            slot,
+            self.folder / "trials" / asked.folder,
+            seeds=self.seeds,
+            objectives=list(self.objectives),
+            overrides=[*self.overrides, *self.search.space.overrides(asked.values)],
+            lifeline=self.lifeline,
+            seconds=asked.seconds,
+        )
+        self.watch.begin(running)
