@@ -1,6 +1,8 @@
 """What this machine can do, and the settings that follow."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import torch
 
 from segtrain.clusters.slurm import this_task
 from segtrain.deterministic import use_deterministic
+
+CORES = "SEGTRAIN_CORES"  # how many of the machine's cores are this process's: set for a search's trials
 
 
 def choose_precision(accelerator: str) -> str:
@@ -64,11 +68,33 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def num_cores() -> int:
-    """Return the cores that this process may use: its share of them, as one of SLURM's tasks on the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    task = this_task()
-    return cores if task is None or task.cores is None else min(cores, task.cores)
+def num_cores(environment: Mapping[str, str] = os.environ, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the cores that this process may use.
+
+    Those it is bound to, a container's share of time, its share as one of SLURM's tasks on the machine or as one of a
+    search's trials: the least of them.
+    """
+    cores = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    task = this_task(environment)
+    cores += [] if task is None or task.cores is None else [task.cores]
+    cores += [int(environment[CORES])] if environment.get(CORES, "").isdigit() else []
+    quota = cpu_quota(cgroup)
+    return max(1, min(cores if quota is None else [*cores, math.ceil(quota)]))
+
+
+def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' time this container may use; None without a limit."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):  # version 1
+        try:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        except OSError:
+            return None
+    try:
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max"
+        return None
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

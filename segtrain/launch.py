@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.clusters.slurm import in_shell, this_task
 from segtrain.config.locate import config_dir, shadowed, user_dirs
-from segtrain.config.quoting import flags_first, quote_paths, unquote
+from segtrain.config.quoting import as_list, flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
 from segtrain.config.suggest import listed
 from segtrain.config.wording import raised_by_hydra, reword
@@ -47,6 +47,8 @@ def launch(main: Callable[[], Any], command: str) -> None:
     try:
         ensure_run_id()
         sys.argv[1:] = flags_first(quote_paths(sys.argv[1:]))
+        if command == "sweep":
+            sys.argv[1:] = as_list(sys.argv[1:], "gpus")
         _refuse_shadowing(sys.argv[1:])
         _refuse_null_groups(sys.argv[1:])
         if command in CHECKPOINT_COMMANDS:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from segtrain import hardware
-from segtrain.hardware import available_memory, choose_precision, cpu_has_bf16, find_device, set_backends
+from segtrain.hardware import (
+    available_memory,
+    choose_precision,
+    cpu_has_bf16,
+    cpu_quota,
+    find_device,
+    num_cores,
+    set_backends,
+)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +127,45 @@ def test_memory_is_what_machine_and_container_have_left(
 def test_this_machine_has_memory_left() -> None:
     found = available_memory()
     assert found is None or 10 * MIB < found < 2**50
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "200000 100000"}, 2.0),
+        ({"cpu.max": "50000 100000"}, 0.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "many", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_share_of_time_is_read_in_both_versions(
+    files: dict[str, str], expected: float | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    assert cpu_quota(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "environment", "expected"),
+    [
+        (None, {}, 16),
+        ("250000 100000", {}, 3),  # two and a half cores keep three processes busy
+        ("20000 100000", {}, 1),
+        ("6400000 100000", {}, 16),
+        (None, {"SEGTRAIN_CORES": "4"}, 4),
+        ("200000 100000", {"SEGTRAIN_CORES": "4"}, 2),
+        (None, {"SEGTRAIN_CORES": "64"}, 16),
+    ],
+)
+def test_the_cores_are_the_least_of_what_limits_them(
+    quota: str | None, environment: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(16), raising=False)
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert num_cores(environment, tmp_path) == expected

@@ -1,4 +1,4 @@
-"""Quote paths on the command line: Hydra's grammar refuses `= , ( [ ~ # &`, spaces and accents."""
+"""Write arguments as Hydra's grammar takes them: it refuses `= , ( [ ~ # &`, spaces and accents in paths."""
 
 import os
 import re
@@ -34,6 +34,11 @@ def _quote(argument: str, *, sweep: bool) -> str:
 def unquote(value: str) -> str:
     """Return what `quote_paths` quoted."""
     return value.strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
+
+
+def as_list(arguments: Sequence[str], key: str) -> list[str]:
+    """Write the value of a key that takes a list as one: `gpus=0,1` is a sweep to Hydra, and `gpus=2` a number."""
+    return [re.sub(rf"^({key}=)(?!null$)([^\[\]'\"$]+)$", r"\1[\2]", argument) for argument in arguments]
 
 
 VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")

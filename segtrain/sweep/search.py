@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -20,7 +19,7 @@ from segtrain.config.schema import SweepConfig, TrainConfig
 from segtrain.config.wording import reword
 from segtrain.errors import UserError
 from segtrain.sweep.samplers import SamplerSettings
-from segtrain.sweep.slots import make_slots
+from segtrain.sweep.slots import in_slot, slots_of
 from segtrain.sweep.space import Space, Value, parse_space
 from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
@@ -119,7 +118,9 @@ def check_trials(plan: Plan, *, samples: int = 5) -> None:
         overrides = plan.space.overrides(values)
         try:
             cfg = hydra.compose("train", overrides=[*plan.overrides, *overrides])
-            problems = find_problems(check_keys(cfg, TrainConfig), plain=plain_config(cfg))
+            config = check_keys(cfg, TrainConfig)
+            config["trainer"] = in_slot(config["trainer"], plan.cfg["gpus_per_trial"])
+            problems = find_problems(config, plain=plain_config(cfg))
         except HydraException as error:
             raise UserError(f"sweep.space: {' '.join(overrides)}: {reword(error, error.__cause__)}") from error
         if problems:
@@ -173,18 +174,11 @@ def open_study(plan: Plan, folder: Path) -> Search:
 def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
     """Return what runs trials on this machine."""
     cfg = plan.cfg
-    on_cpu = cfg["trainer"].get("accelerator") == "cpu"
-    available = 0 if on_cpu or not torch.cuda.is_available() else torch.cuda.device_count()
     return Worker(
         study,
         folder,
         overrides=plan.overrides,
-        slots=make_slots(
-            gpus=cfg["gpus"],
-            gpus_per_trial=cfg["gpus_per_trial"],
-            slots=cfg["slots"],
-            available_gpus=available,
-        ),
+        slots=slots_of(cfg),
         seeds=range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
         objectives=plan.objectives,
         retries=cfg["retries"],
