@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,12 +17,14 @@ from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST
 from segtrain.lifeline import Lifeline
 from segtrain.ranks.ending import STOPPED, how_ended
+from segtrain.sweep import processes as members
 from segtrain.sweep.slots import Slot
 
 log = logging.getLogger("segtrain")
 
 TRAIN = ("-m", "segtrain", "train")
 CONSOLE = "console.log"
+TAIL = 20  # lines that it printed last
 PATIENCE = 600.0  # seconds for the checkpoint of a training that was asked to stop
 BUSY = "another process is training here"  # as a run says it whose folder is locked
 # what the ranks of a run say when the system has killed one
@@ -108,15 +109,17 @@ class Training:
             self._begin()
             return None
         if self.asked and time.monotonic() - self.asked_at > PATIENCE:
-            self._signal_all(signal.SIGKILL)
+            members.kill_all(self.process.pid)
         # its remains are ended before its number is free again, and with them their hold of the folder
         if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        self._signal_all(signal.SIGKILL)
-        self.ending = self._ending(self.process.wait(), last_lines(self.folder / CONSOLE, start=self.printed))
+        members.kill_group(self.process.pid)
+        printed = read_from(self.folder / CONSOLE, self.printed)
+        self.ending = self._ending(members.status_of(self.process.wait(), printed), printed)
         return self.ending
 
-    def _ending(self, status: int, tail: str) -> Ending:
+    def _ending(self, status: int, printed: str) -> Ending:
+        tail = "\n".join(printed.splitlines()[-TAIL:])
         if status == 0 and is_complete(self.folder):
             return Ending("complete", tail=tail)
         if self.asked:  # before its first step it ends without a word
@@ -125,7 +128,7 @@ class Training:
             return Ending("lost", "stopped by a signal", tail)
         if status < 0:
             return Ending("lost", how_ended(status), tail)
-        reason = _reason(tail) or f"ended with status {status}"
+        reason = _reason(printed) or f"ended with status {status}"
         if BUSY in reason:
             return Ending("stopped", reason, tail)
         return Ending("lost" if KILLED_RANK.search(reason) else "failed", reason, tail)
@@ -134,20 +137,13 @@ class Training:
         """Let it save and end after its step."""
         self.asked, self.asked_at = reason, time.monotonic()
         if self.process is not None and self.ending is None:
-            os.kill(self.process.pid, signal.SIGTERM)  # not its loader's processes, which it needs for the step
+            members.ask_to_stop(self.process.pid, torchrun=self.processes > 1)
 
     def kill(self) -> None:
         """End all its processes at once."""
         self.asked = self.asked or "killed"
         if self.process is not None and self.ending is None:
-            self._signal_all(signal.SIGKILL)
-
-    def _signal_all(self, number: int) -> None:
-        assert self.process is not None
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            return  # it has just ended
+            members.kill_all(self.process.pid)
 
 
 def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
@@ -179,19 +175,13 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def last_lines(path: Path, count: int = 20, *, start: int = 0) -> str:
-    """Return the end of a text file.
-
-    Args:
-        path: the file.
-        count: lines at most.
-        start: the byte before which nothing is taken.
-    """
+def read_from(path: Path, start: int) -> str:
+    """Return what a text file has from a byte on."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
         file.seek(start)
-        return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-count:])
+        return file.read().decode("utf-8", errors="replace")
 
 
 def _reason(tail: str) -> str:
