@@ -21,12 +21,14 @@ def main(cfg: DictConfig) -> None:
             import optuna  # noqa: F401
 
         from segtrain.sweep import search
+        from segtrain.sweep.live import shown
         from segtrain.sweep.report import finish
 
         plan = search.make_plan(values, HydraConfig.get().overrides.task)
         search.check_trials(plan)
         worker = search.make_worker(plan, search.open_study(plan, folder), folder)
-        end = worker.run()
+        with shown(worker):
+            end = worker.run()
         finish(worker)
         if end.status:
             fail(end.sentence, end.status)

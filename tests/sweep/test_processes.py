@@ -29,7 +29,7 @@ signal.signal(signal.SIGTERM, leave)
 if name == "parent":
     subprocess.Popen([sys.executable, __file__, "child"], start_new_session="session" in sys.argv)
 Path(f"{name}.ready").touch()
-time.sleep(60)
+time.sleep(300)
 """
 
 
@@ -101,7 +101,7 @@ def test_after_a_kill_nothing_is_left(words: tuple[str, ...], start: Start) -> N
     assert len(members) == 2
     kill_all(process.pid)
     assert process.wait(30) == -signal.SIGKILL
-    wait_for(lambda: all(gone(pid) for pid in members))
+    wait_for(lambda: all(gone(pid) for pid in members), 10)
 
 
 def test_a_process_that_has_just_ended_can_be_asked_and_killed() -> None:

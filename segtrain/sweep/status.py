@@ -1,0 +1,169 @@
+"""How is a search getting on: what is done, which trial is the best, and how long will the rest take?"""
+
+import heapq
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.trial import FrozenTrial, TrialState
+
+from segtrain.callbacks.metrics_csv import read_rows
+from segtrain.sweep.training import Training
+from segtrain.sweep.running import Running
+from segtrain.sweep.worker import Worker
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Status:
+    """A search at one moment, over all its workers.
+
+    Attributes:
+        n_trials: how many trials there are to be.
+        done: how many have ended for good.
+        counts: of the trials in each state, by its name in lower case: complete, pruned, fail, running, waiting.
+        best: the trials that no other is better than: one, or with several objectives the Pareto front.
+        seconds_left: about; None as long as no trial has ended.
+    """
+
+    n_trials: int
+    done: int
+    counts: Mapping[str, int]
+    best: Sequence[FrozenTrial]
+    seconds_left: float | None
+
+
+def status_of(worker: Worker) -> Status:
+    """Ask the study how its search is getting on."""
+    search = worker.search
+    trials = search.trials()
+    counts = Counter(trial.state.name.lower() for trial in trials)
+    study, complete = search.study, TrialState.COMPLETE.name.lower() in counts
+    own = {running.asked.trial.number for running in worker.running}
+    now = datetime.now()
+    elsewhere = [
+        (now - trial.datetime_start).total_seconds()
+        for trial in trials
+        if trial.state == TrialState.RUNNING and trial.number not in own and trial.datetime_start is not None
+    ]
+    here = [seconds_of(running) for running in worker.running]
+    done = search.done()
+    return Status(
+        n_trials=search.n_trials,
+        done=done,
+        counts=counts,
+        best=[] if not complete else [study.best_trial] if len(study.directions) == 1 else study.best_trials,
+        seconds_left=time_left(
+            [trial.duration.total_seconds() for trial in trials if trial.state in ENDED and trial.duration is not None],
+            elapsed=[*here, *elsewhere],
+            waiting=max(0, search.n_trials - done - len(here) - len(elsewhere)),
+            places=len(worker.slots) + len(elsewhere),
+        ),
+    )
+
+
+def seconds_of(running: Running) -> float:
+    """Return how long a running trial has trained."""
+    training: Training | None = running.training
+    return running.seconds + (0.0 if training is None else time.monotonic() - training.started)
+
+
+def time_left(durations: Sequence[float], *, elapsed: Sequence[float], waiting: int, places: int) -> float | None:
+    """Return in how many seconds the last trial ends if each takes as long as those that have ended did on average.
+
+    Args:
+        durations: of the trials that have ended, in seconds.
+        elapsed: for how long each running trial has run.
+        waiting: trials that have not begun.
+        places: trials at a time.
+
+    Returns:
+        None if no trial has ended.
+    """
+    if not durations:
+        return None
+    mean = fmean(durations)
+    ends = [max(0.0, mean - seconds) for seconds in elapsed]
+    ends += [0.0] * max(0, places - len(ends))
+    heapq.heapify(ends)
+    for _ in range(waiting):
+        heapq.heapreplace(ends, ends[0] + mean)
+    return max(ends, default=0.0)
+
+
+@dataclass
+class Progress:
+    """How far the training of a running trial is, read from its run folder when that has changed.
+
+    Args:
+        folder: the run folder.
+        objective: the column of metrics.csv that is its score.
+        mode: max or min.
+    """
+
+    folder: Path
+    objective: str
+    mode: str
+    far: str = "starting"
+    last: float | None = None
+    best: float | None = None
+    end: tuple[str, int] | None = field(default=None, repr=False)
+    _read: tuple[int, int] = field(default=(0, 0), repr=False)
+
+    def look(self) -> None:
+        """Read what is new; a look at a file that is as it was costs one call of the system."""
+        if self.end is None:
+            self.end = _end_of(self.folder / "config.yaml")
+            self.far = self._far("0", "0")
+        path = self.folder / "metrics.csv"
+        if self.end is None or not path.is_file() or (seen := _stamp(path)) == self._read:
+            return
+        self._read = seen
+        if rows := read_rows(path):
+            self.far = self._far(str(int(rows[-1]["epoch"]) + 1), rows[-1]["step"])
+        scores = [float(row[self.objective]) for row in rows if row.get(self.objective)]
+        if scores:
+            self.last = scores[-1]
+            self.best = max(scores) if self.mode == "max" else min(scores)
+
+    def _far(self, epoch: str, step: str) -> str:
+        if self.end is None:
+            return "starting"
+        unit, count = self.end
+        return f"{unit} {epoch if unit == 'epoch' else step}/{count}" if count > 0 else f"epoch {epoch}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _end_of(path: Path) -> tuple[str, int] | None:
+    """Return what ends a run by its config.yaml, as ("epoch" or "step", how many); None as long as there is none."""
+    if not path.is_file():
+        return None
+    try:
+        config = OmegaConf.load(path)
+        steps, epochs = (OmegaConf.select(config, f"trainer.max_{name}") for name in ("steps", "epochs"))
+    except (OSError, OmegaConfBaseException):
+        return None
+    return ("step", int(steps)) if (steps or -1) > 0 else ("epoch", int(epochs or -1))
+
+
+def ended_trial(worker: Worker, running: Running) -> dict[str, Any] | None:
+    """Return the record of a trial that runs no more; None if it has none, or has not ended for good."""
+    path = worker.folder / "trials" / running.asked.folder / "trial.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if record.get("state") in ("complete", "pruned", "failed") else None
