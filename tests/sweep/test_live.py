@@ -339,11 +339,11 @@ def test_a_search_of_trials_of_two_processes_prints_a_line_for_each(
     done = segtrain("sweep", *own, *given)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("trial ")]
-    assert [line.split()[:3] for line in lines] == [["trial", f"000{number}", "complete"] for number in range(2)]
+    assert [line.split()[:3] for line in lines] == [["trial", f"000{place}", "complete"] for place in range(2)]
     assert re.search(r", 1 of 2, about \d+ s left$", lines[0])
     assert lines[1].endswith(", 2 of 2")
-    for number, line in enumerate(lines):
-        trial = tmp_path / "outputs" / "sweeps" / "pair" / "trials" / f"000{number}"
+    for place, line in enumerate(lines):
+        trial = tmp_path / "outputs" / "sweeps" / "pair" / "trials" / f"000{place}"
         score = json.loads((trial / "metrics.json").read_text())["val/miou"]
         assert f"val/miou {score:.4f} " in line
         assert "2 x cpu" in (trial / "train.log").read_text()
