@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segtrain.sweep.running import Running
 from segtrain.sweep.status import Progress, Status, ended_trial, seconds_of, status_of
 from segtrain.sweep.training import Training
-from segtrain.sweep.running import Running
 from segtrain.sweep.worker import Worker
 
 log = logging.getLogger("segtrain")

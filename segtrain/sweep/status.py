@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.callbacks.metrics_csv import read_rows
-from segtrain.sweep.training import Training
 from segtrain.sweep.running import Running
+from segtrain.sweep.training import Training
 from segtrain.sweep.worker import Worker
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -5,18 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from segtrain.errors import UserError, first_line
+from segtrain.errors import UserError
+from segtrain.sweep.database import open_database, reaching, shown
 from segtrain.sweep.lost import GRACE, HEARTBEAT
 from segtrain.sweep.patience import Patience
 from segtrain.sweep.samplers import SamplerSettings, make_pruner, make_sampler
 from segtrain.sweep.space import Space
 from segtrain.sweep.study import Search
-
-LOCKED = 20  # seconds for another worker to finish with an SQLite file; see `Patience` for what follows
 
 
 def open_search(
@@ -48,59 +46,41 @@ def open_search(
     own = dict(override.partition("=")[::2] for override in overrides)
     facts = {"space": space.texts(), "objectives": dict(objectives), "overrides": own}
     directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in objectives.values()]
-    try:
-        storage = optuna.storages.RDBStorage(
-            _with_driver(url),
-            engine_kwargs=_engine_arguments(url),
+    with reaching(url):
+        storage = open_database(
+            url,
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
         )
-        known = name in optuna.study.get_all_study_names(storage)
-        study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            directions=directions,
-            load_if_exists=True,
-            # workers that draw the same numbers would try the same values
-            sampler=make_sampler(settings, space, seed=secrets.randbits(32) if known else settings.seed),
-            pruner=make_pruner(settings),
-        )
-        if "space" not in study.user_attrs:
-            for key, value in facts.items():
+        study = _make_or_load(name, storage, directions, settings=settings, space=space)
+        known = study.user_attrs
+        for key, value in facts.items():
+            if key not in known:  # each by itself: another worker may be writing them too
                 study.set_user_attr(key, value)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"storage: {shown(url)} needs a driver ({error}); pip install 'psycopg[binary]>=3.2'"
-        ) from error
-    except ArgumentError as error:
-        raise UserError(f"storage: {url!r} is no address of a database, such as sqlite:///study.db") from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        raise UserError(f"storage: {shown(url)} cannot be reached ({first_line(cause)})") from error
     _compare(study, facts, shown(url))
     patience = Patience(shown(url))
     return Search(study, space, n_trials=n_trials, storage=storage, retries=retries, patience=patience)
 
 
+def _make_or_load(
+    name: str, storage: RDBStorage, directions: list[StudyDirection], *, settings: SamplerSettings, space: Space
+) -> optuna.Study:
+    """Return the study; the one worker that makes it draws with the seed that was asked for."""
+    pruner = make_pruner(settings)
+    try:
+        sampler = make_sampler(settings, space, seed=settings.seed)
+        return optuna.create_study(
+            study_name=name, storage=storage, directions=directions, sampler=sampler, pruner=pruner
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        # workers that draw the same numbers would try the same values
+        sampler = make_sampler(settings, space, seed=secrets.randbits(32))
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+
+
 def local_url(folder: Path) -> str:
     """Return the storage of a search that names none: a file in its folder."""
     return f"sqlite:///{folder.absolute() / 'study.db'}"
-
-
-def shown(url: str) -> str:
-    """Return a storage's address without its password."""
-    return make_url(url).render_as_string(hide_password=True)
-
-
-def _with_driver(url: str) -> str:
-    return url.replace("postgresql://", "postgresql+psycopg://", 1).replace("postgres://", "postgresql+psycopg://", 1)
-
-
-def _engine_arguments(url: str) -> dict[str, object]:
-    """Return what makes a connection wait for other workers, and notice a server that started anew."""
-    if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": LOCKED}}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 20}}
 
 
 def _compare(study: optuna.Study, facts: Mapping[str, object], url: str) -> None:
