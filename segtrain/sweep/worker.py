@@ -184,10 +184,13 @@ class Worker:
                 write_record(folder, "lost", number=lost.number, values={}, parameters=lost.values, reason=why)
 
     def _begin(self, asked: Asked, slot: Slot) -> None:
+        folder = self.folder / "trials" / asked.folder
+        if "again" in asked.trial.user_attrs and not folder.is_dir():  # on a machine whose files are not here
+            log.info(f"trial {asked.folder} was begun elsewhere: its folder is not here, so it starts anew")
         running = Running(
             asked,
             slot,
-            self.folder / "trials" / asked.folder,
+            folder,
             seeds=self.seeds,
             objectives=list(self.objectives),
             overrides=[*self.overrides, *self.search.space.overrides(asked.values)],
