@@ -12,11 +12,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.clusters.slurm import in_shell, this_task
-from segtrain.config.locate import config_dir, shadowed, user_dirs
+from segtrain.config.locate import shadowed, user_dirs
 from segtrain.config.quoting import as_list, flags_first, quote_paths, unquote
 from segtrain.config.schema import ModelConfig, TrainConfig
+from segtrain.config.searched import gather_ranges
 from segtrain.config.suggest import listed
-from segtrain.config.wording import raised_by_hydra, reword
+from segtrain.config.wording import null_group_problem, raised_by_hydra, reword
 from segtrain.errors import UserError, full_disk, message_of
 from segtrain.jobs import finish_sweep
 from segtrain.lifeline import hold_lifeline
@@ -54,7 +55,10 @@ def launch(main: Callable[[], Any], command: str) -> None:
         if command in CHECKPOINT_COMMANDS:
             _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
         elif {"-m", "--multirun"} & set(sys.argv):
-            raise UserError(f"-m: {command} is one job; call it once for each")
+            way = "it runs its trials itself; leave -m out" if command == "sweep" else "call it once for each"
+            raise UserError(f"-m: {command} is one job; {way}")
+        elif command == "sweep":
+            sys.argv[1:] = gather_ranges(sys.argv[1:])
         try:
             main()
         finally:
@@ -95,10 +99,8 @@ def _refuse_shadowing(arguments: list[str]) -> None:
 
 def _refuse_null_groups(arguments: list[str]) -> None:
     for argument in arguments:
-        group, sign, option = argument.partition("=")
-        options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml")) if sign and group else []
-        if option in ("null", "") and options and group not in ("experiment", "debug"):
-            raise UserError(f"{group}={option}: a choice is needed here (available: {listed(options)})")
+        if problem := null_group_problem(argument):
+            raise UserError(problem)
 
 
 def _override(arguments: list[str], key: str) -> str | None:

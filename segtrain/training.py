@@ -25,6 +25,7 @@ from segtrain.checkpoint import (
 from segtrain.config.check import report
 from segtrain.config.facts import crop_size
 from segtrain.config.resumed import resume_problems
+from segtrain.cost import costs
 from segtrain.data.datamodule import SegmentationData
 from segtrain.deterministic import explain
 from segtrain.errors import UserError
@@ -187,7 +188,10 @@ def finish(
     *,
     test: bool,
 ) -> None:
-    """Score the test split with the best checkpoint (the last, if nothing was validated), write and print."""
+    """Score the test split with the best checkpoint (the last, if nothing was validated), write and print.
+
+    The first rank measures what the network costs (`segtrain.cost`).
+    """
     best = next(callback for callback in trainer.callbacks if isinstance(callback, KeepBest))  # type: ignore[attr-defined]
     path = Path(best.best_model_path) if best.best_model_path else run / "checkpoints" / LAST
     values: Config = {}
@@ -204,6 +208,12 @@ def finish(
         table = score_table(values, "test", cfg["dataset"]["class_names"], module.scored)
     if not trainer.is_global_zero:
         return
+    values |= costs(
+        module,
+        trainer.strategy.root_device,
+        size=crop_size(cfg)[1] or 256,
+        precision=trainer.precision_plugin.forward_context,
+    )
     write_metrics(run / "metrics.json", values)
     tensorboard.finish_hparams(trainer.logger, values, step=trainer.global_step)
     if table:

@@ -34,7 +34,7 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 112
+    assert len(options()) == len({*options()}) == 117
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "augmentation/mix", "callbacks", "dataset", "debug", "experiment", "hydra", "logger"),

@@ -8,7 +8,7 @@ from segtrain.build.data import (
     complete_classes,
     weigh_classes,
 )
-from segtrain.build.network import build_model, build_module
+from segtrain.build.network import build_loss, build_model, build_module
 from segtrain.build.trainer import build_callbacks, build_logger, build_trainer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "build_data",
     "build_labels",
     "build_logger",
+    "build_loss",
     "build_model",
     "build_module",
     "build_reader",

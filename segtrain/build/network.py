@@ -25,6 +25,12 @@ def build_model(cfg: Config, *, restore: bool = False) -> nn.Module:
     return model
 
 
+def build_loss(node: Config) -> nn.Module:
+    """Return the loss of a node whose class weights are numbers."""
+    loss: nn.Module = build_node("loss", node)
+    return loss
+
+
 WEIGHT_KEYS = ("weights", "weights_backbone", "encoder_weights", "pretrained")  # torchvision's, SMP's and timm's too
 
 
@@ -56,7 +62,7 @@ def build_module(
     encoder = getattr(model, "encoder", model)
     module = SegmentationModule(
         model,
-        loss=build_node("loss", cfg["loss"]),
+        loss=build_loss(cfg["loss"]),
         normalize=normalize_for(model, dataset),
         any_size=AnySize(stride=max(getattr(encoder, "strides", (32,))), **cfg["inference"]),
         class_names=dataset["class_names"],

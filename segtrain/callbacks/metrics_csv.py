@@ -11,6 +11,12 @@ from segtrain.callbacks.training_loss import log_metrics
 from segtrain.metrics.scores import score_names
 
 
+def columns(class_names: Sequence[str]) -> list[str]:
+    """Return the names in a row."""
+    scores = [f"val/{name}" for name in ("loss", *score_names(class_names))]
+    return ["epoch", "step", "train/epoch_loss", "perf/images_per_second", "perf/data_wait_fraction", *scores]
+
+
 class MetricsCsv(pl.Callback):
     """Append the epoch's metrics to a file; a resumed run first cuts what lies behind its checkpoint.
 
@@ -21,15 +27,7 @@ class MetricsCsv(pl.Callback):
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
         self.path = path
-        scores = [f"val/{name}" for name in ("loss", *score_names(class_names))]
-        self.columns = [
-            "epoch",
-            "step",
-            "train/epoch_loss",
-            "perf/images_per_second",
-            "perf/data_wait_fraction",
-            *scores,
-        ]
+        self.columns = columns(class_names)
         self.validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -24,7 +24,8 @@ def main(cfg: DictConfig) -> None:
         from segtrain.sweep.live import shown
         from segtrain.sweep.report import finish
 
-        plan = search.make_plan(values, HydraConfig.get().overrides.task)
+        dirs = search.user_config_dirs()
+        plan = search.make_plan(values, HydraConfig.get().overrides.task, config_dirs=dirs)
         search.check_trials(plan)
         worker = search.make_worker(plan, search.open_study(plan, folder), folder)
         with shown(worker):

@@ -45,6 +45,15 @@ def reword(error: BaseException, cause: BaseException | None) -> str:
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 
+def null_group_problem(override: str) -> str | None:
+    """Return the sentence for an override that chooses nothing of a group, which Hydra cannot; None for any other."""
+    group, sign, option = override.partition("=")
+    if option not in ("null", "") or not sign or not group or group in ("experiment", "debug"):
+        return None
+    options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml"))
+    return f"{group}={option}: a choice is needed here (available: {listed(options)})" if options else None
+
+
 def raised_by_hydra(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "hydra" in Path(frame.filename).parts or "logging" in frame.filename]

@@ -1,16 +1,24 @@
 """How are the next values drawn, and which trials end early?"""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GridSampler
 
+from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError, requirement
 from segtrain.sweep.space import Space
 
+log = logging.getLogger("segtrain")
+
 CMAES = "cmaes>=0.12"
+SAMPLERS = ("tpe", "random", "grid", "qmc", "cmaes")
+PRUNERS = ("median", "halving", "hyperband", "none")
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class SamplerSettings:
         startup_trials: drawn at random before the sampler learns, and completed before any is pruned.
         warmup: epochs of a trial before which it is not pruned.
         seed: of the draws.
+        epochs: of a trial that is not pruned; None where it ends by steps.
     """
 
     sampler: str
@@ -30,6 +39,50 @@ class SamplerSettings:
     startup_trials: int
     warmup: int
     seed: int
+    epochs: int | None = None
+
+
+def setting_problems(settings: SamplerSettings, space: Space, *, objectives: int) -> list[str]:
+    """Return a sentence for every setting that there is not, or that does not fit the space or the objectives.
+
+    Args:
+        settings: of sampler and pruner.
+        space: what is searched.
+        objectives: how many.
+    """
+    problems = []
+    for key, value, known in (("sampler", settings.sampler, SAMPLERS), ("pruner", settings.pruner, PRUNERS)):
+        if value not in known:
+            problems.append(f"sweep.{key}: there is no {value!r}.{did_you_mean(value, known)} (has: {listed(known)})")
+    if settings.startup_trials < 1:
+        problems.append(f"sweep.startup_trials: {settings.startup_trials} is not a positive number")
+    if settings.warmup < 0:
+        problems.append(f"sweep.warmup: {settings.warmup} is negative; give epochs, 0 for none")
+    if objectives > 1 and settings.pruner in PRUNERS[:-1]:
+        problems.append(
+            f"sweep.pruner: {settings.pruner}, and with {objectives} objectives no trial is worse by one score; give "
+            "sweep.pruner=none"
+        )
+    if objectives > 1 and settings.sampler == "cmaes":
+        problems.append(f"sweep.sampler: cmaes has one objective, and here are {objectives}; give sweep.sampler=tpe")
+    return problems + _number_problems(settings.sampler, space)
+
+
+def _number_problems(sampler: str, space: Space) -> list[str]:
+    """Refuse samplers of numbers for a space that has too few, and name the parameters that they draw at random."""
+    needed = {"cmaes": 2, "qmc": 1}.get(sampler)
+    if needed is None:
+        return []
+    by_chance = [p.key for p in space.parameters if p.when or isinstance(p.distribution, CategoricalDistribution)]
+    count = len(space.parameters) - len(by_chance)
+    if count < needed:
+        return [
+            f"sweep.sampler: {sampler} searches numbers that every trial has, {needed} or more, and sweep.space has "
+            f"{count}; give sweep.sampler=tpe, or ranges or intervals without a condition"
+        ]
+    if by_chance:
+        log.info(f"{sampler} searches numbers that every trial has; at random it draws {', '.join(by_chance)}")
+    return []
 
 
 def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseSampler:
@@ -44,13 +97,21 @@ def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseS
             n_startup_trials=settings.startup_trials, multivariate=True, group=True, constant_liar=True, seed=seed
         ),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "grid": lambda: optuna.samplers.GridSampler(space.grid(), seed=seed),
-        "qmc": lambda: optuna.samplers.QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
+        # all workers, and later calls, must number the points alike, and take the next ones of one sequence
+        "grid": lambda: Grid(space.grid(), seed=0),
+        "qmc": lambda: optuna.samplers.QMCSampler(scramble=True, seed=settings.seed, warn_independent_sampling=False),
         "cmaes": lambda: _cmaes(settings, seed=seed),
     }
     if settings.sampler not in makers:
         raise UserError(f"sweep.sampler: {settings.sampler!r} is none of {', '.join(makers)}")
     return makers[settings.sampler]()
+
+
+class Grid(GridSampler):
+    """Optuna's grid without its end: that stops `Study.optimize`, which is not used here, and fails elsewhere."""
+
+    def after_trial(self, *arguments: Any, **keywords: Any) -> None:
+        """Do nothing; a search has as many trials as the grid has points."""
 
 
 def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:
@@ -64,6 +125,9 @@ def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:
 def make_pruner(settings: SamplerSettings) -> BasePruner:
     """Return Optuna's pruner, of the scores of validations by their epoch.
 
+    Halving and hyperband count epochs: their first look is after `warmup`, and hyperband's brackets end at a whole
+    trial's. Both look at a share of the trials that got as far, whatever `startup_trials` says.
+
     Raises:
         UserError: for a pruner that there is not.
     """
@@ -73,7 +137,9 @@ def make_pruner(settings: SamplerSettings) -> BasePruner:
             n_startup_trials=settings.startup_trials, n_warmup_steps=settings.warmup
         ),
         "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, settings.warmup)),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=max(1, settings.warmup)),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=max(1, settings.warmup), max_resource=settings.epochs or "auto"
+        ),
     }
     if settings.pruner not in makers:
         raise UserError(f"sweep.pruner: {settings.pruner!r} is none of {', '.join(makers)}")

@@ -1,35 +1,28 @@
 """The steps of the sweep command: what is searched with which overrides, checked, and who runs it."""
 
-import dataclasses
 import logging
-import random
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from hydra.core.hydra_config import HydraConfig
 
-from segtrain.config.check import check_keys, plain_config
-from segtrain.config.problems import find_problems
-from segtrain.config.schema import SweepConfig, TrainConfig
-from segtrain.config.wording import reword
+from segtrain.config.check import report
+from segtrain.config.searched import OWN
 from segtrain.errors import UserError
-from segtrain.sweep.samplers import SamplerSettings
-from segtrain.sweep.slots import in_slot, slots_of
-from segtrain.sweep.space import Space, Value, parse_space
+from segtrain.sweep.checks import check
+from segtrain.sweep.samplers import SamplerSettings, setting_problems
+from segtrain.sweep.slots import slots_of
+from segtrain.sweep.space import Space, parse_space
 from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 
 log = logging.getLogger("segtrain")
 
-OWN = {field.name for field in dataclasses.fields(SweepConfig)} - {
-    field.name for field in dataclasses.fields(TrainConfig)
-}
+OF_GRIDS = ("hydra.sweep", "hydra.launcher", "hydra/launcher", "hydra/sweeper")
 
 
 @dataclass(frozen=True)
@@ -41,20 +34,27 @@ class Plan:
         space: what is searched.
         overrides: of every trial's train command.
         objectives: {name in metrics.json: "max" or "min"}.
+        settings: of sampler and pruner.
+        n_trials: in all; of a grid no more than it has points.
+        config_dirs: folders of the user's YAML files, for trials too.
     """
 
     cfg: dict[str, Any]
     space: Space
     overrides: tuple[str, ...]
     objectives: dict[str, str]
+    settings: SamplerSettings
+    n_trials: int
+    config_dirs: tuple[str, ...] = ()
 
 
-def make_plan(cfg: dict[str, Any], overrides: Sequence[str]) -> Plan:
+def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Sequence[str] = ()) -> Plan:
     """Return the plan of a config.
 
     Args:
         cfg: what `check_keys` returned.
-        overrides: the command's, as they were typed.
+        overrides: the command's, with all ranges in one of `sweep.space`.
+        config_dirs: folders of the user's YAML files.
 
     Raises:
         UserError: naming the key that is wrong.
@@ -67,13 +67,20 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str]) -> Plan:
     if cfg["resume"] is not None:
         raise UserError("resume: a search goes on by its own command, and its trials with it; leave it out")
     space = parse_space(cfg["sweep"]["space"] or {})
-    objectives = _objectives(cfg)
-    if len(objectives) > 1 and cfg["sweep"]["pruner"] != "none":
-        raise UserError(
-            f"sweep.pruner: {cfg['sweep']['pruner']}, and with {len(objectives)} objectives no trial is worse by one "
-            "score; give sweep.pruner=none"
-        )
-    return Plan(cfg, space, tuple(trial_overrides(overrides, space)), objectives)
+    objectives, settings = _objectives(cfg), _settings(cfg)
+    report(
+        setting_problems(settings, space, objectives=len(objectives)) + _pruning_problems(settings, objectives),
+    )
+    points = math.prod(map(len, space.grid().values())) if settings.sampler == "grid" else None
+    return Plan(
+        cfg,
+        space,
+        tuple(trial_overrides(overrides, space)),
+        objectives,
+        settings=settings,
+        n_trials=cfg["n_trials"] if points is None else min(cfg["n_trials"], points),
+        config_dirs=tuple(config_dirs),
+    )
 
 
 def _objectives(cfg: dict[str, Any]) -> dict[str, str]:
@@ -82,13 +89,33 @@ def _objectives(cfg: dict[str, Any]) -> dict[str, str]:
         return {policy["monitor"]: policy["mode"]}
     if not isinstance(given, dict) or not given or not set(given.values()) <= {"max", "min"}:
         raise UserError(f"sweep.objectives: {given!r} is no {{NAME: max or min}}, such as {{val/miou: max}}")
-    from segtrain.metrics.scores import score_names
-
-    known = [f"val/{name}" for name in ("loss", *score_names(cfg["dataset"]["class_names"] or []))]
-    known += ["train/epoch_loss", "perf/images_per_second"]
-    if unknown := [name for name in given if name not in known and not name.startswith("val/iou/")]:
-        raise UserError(f"sweep.objectives: no run logs {unknown[0]!r} (has: {', '.join(known[:6])}, ...)")
     return dict(given)
+
+
+def _pruning_problems(settings: SamplerSettings, objectives: Mapping[str, str]) -> list[str]:
+    """Refuse to prune by what is known at the end only; say where nothing will be pruned."""
+    name = next(iter(objectives))
+    if settings.pruner == "none" or len(objectives) > 1:
+        return []
+    if not name.startswith("val/"):
+        return [f"sweep.pruner: {settings.pruner}, and {name} is no score of a validation; give sweep.pruner=none"]
+    if settings.epochs is not None and settings.epochs <= settings.warmup:
+        log.warning(
+            f"sweep.warmup: {settings.warmup} epochs, and trials have {settings.epochs}, so none ends early; give less"
+        )
+    return []
+
+
+def _settings(cfg: dict[str, Any]) -> SamplerSettings:
+    sweep, epochs = cfg["sweep"], cfg["trainer"].get("max_epochs")
+    return SamplerSettings(
+        sampler=sweep["sampler"],
+        pruner=sweep["pruner"],
+        startup_trials=sweep["startup_trials"],
+        warmup=sweep["warmup"],
+        seed=cfg["seed"],
+        epochs=epochs if isinstance(epochs, int) and epochs > 0 else None,
+    )
 
 
 def trial_overrides(overrides: Sequence[str], space: Space) -> Iterator[str]:
@@ -97,76 +124,59 @@ def trial_overrides(overrides: Sequence[str], space: Space) -> Iterator[str]:
     Raises:
         UserError: for one that gives a searched parameter, or a trial's own folder, a value.
     """
-    searched = {parameter.key for parameter in space.parameters}
+    searched = {parameter.key.lstrip("+") for parameter in space.parameters}
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key in searched:
-            raise UserError(f"{key}: it is searched, and {override!r} gives it a value; leave one out")
+            raise UserError(
+                f"{key}: it is searched, and {override!r} gives it a value; leave one out (~sweep.space.{key} does "
+                "not search it)"
+            )
+        if key.startswith(OF_GRIDS):
+            raise UserError(f"{key}: it is of grids (segtrain train -m), and a search runs its trials itself")
         if key in ("seed", "test"):
             continue  # each training's own
-        if key.split(".")[0].split("/")[0] not in OWN and not key.startswith("hydra"):
+        own = key.split(".")[0].split("/")[0] in OWN or key.startswith("hydra")
+        if not own or key == "hydra.searchpath":
             yield override
 
 
-def check_trials(plan: Plan, *, samples: int = 5) -> None:
-    """Compose and check what trials would train, for every choice and some values of the space.
+def user_config_dirs() -> list[str]:
+    """Return the folders that the running command was given by --config-dir.
 
     Raises:
-        UserError: with the problems of the first that has any; the parameters that made it are named.
+        UserError: for another --config-name, which trials would not have.
     """
-    for values in _samples(plan.space, samples):
-        overrides = plan.space.overrides(values)
-        try:
-            cfg = hydra.compose("train", overrides=[*plan.overrides, *overrides])
-            config = check_keys(cfg, TrainConfig)
-            config["trainer"] = in_slot(config["trainer"], plan.cfg["gpus_per_trial"])
-            problems = find_problems(config, plain=plain_config(cfg))
-        except HydraException as error:
-            raise UserError(f"sweep.space: {' '.join(overrides)}: {reword(error, error.__cause__)}") from error
-        if problems:
-            raise UserError(f"sweep.space: {' '.join(overrides)}: {'; '.join(problems)}")
+    running = HydraConfig.get()
+    if running.job.config_name != "sweep":
+        raise UserError(
+            f"--config-name={running.job.config_name}: trials begin with segtrain's train.yaml; put your settings "
+            "into FOLDER/experiment/NAME.yaml and give --config-dir=FOLDER experiment=NAME"
+        )
+    return [source.path for source in running.runtime.config_sources if source.provider == "command-line"]
 
 
-def _samples(space: Space, count: int) -> Iterator[dict[str, Value]]:
-    """Yield the values of some trials, every choice of every parameter among them."""
-    generator = random.Random(0)
-    choices = [
-        (parameter.key, str(choice))
-        for parameter in space.parameters
-        if isinstance(parameter.distribution, CategoricalDistribution)
-        for choice in parameter.distribution.choices
-    ]
-    for fixed in [*choices, *[("", "")] * count]:
-        yield space.draw(partial(_value, fixed, generator))
+def check_trials(plan: Plan) -> None:
+    """Compose, check and build what trials would train, for every choice and the ends of every range.
 
-
-def _value(fixed: tuple[str, str], generator: random.Random, key: str, distribution: BaseDistribution) -> Value:
-    if key == fixed[0]:
-        return fixed[1]
-    if isinstance(distribution, CategoricalDistribution):
-        return str(generator.choice(distribution.choices))
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return generator.choice([distribution.low, distribution.high])
+    Raises:
+        UserError: with all problems, and the values that make them.
+    """
+    per_trial = plan.cfg["gpus_per_trial"]
+    check(plan.space, plan.overrides, objectives=plan.objectives, gpus_per_trial=per_trial)
 
 
 def open_study(plan: Plan, folder: Path) -> Search:
     """Return the study, on the storage of the config or in a file of the folder."""
-    cfg, sweep = plan.cfg, plan.cfg["sweep"]
-    settings = SamplerSettings(
-        sampler=sweep["sampler"],
-        pruner=sweep["pruner"],
-        startup_trials=sweep["startup_trials"],
-        warmup=sweep["warmup"],
-        seed=cfg["seed"],
-    )
+    cfg = plan.cfg
     return open_search(
         cfg["storage"] or local_url(folder),
         cfg["study"],
         space=plan.space,
         objectives=plan.objectives,
         overrides=plan.overrides,
-        settings=settings,
-        n_trials=cfg["n_trials"],
+        settings=plan.settings,
+        n_trials=plan.n_trials,
         retries=cfg["retries"],
     )
 
@@ -177,7 +187,7 @@ def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
     return Worker(
         study,
         folder,
-        overrides=plan.overrides,
+        overrides=[*(f"--config-dir={path}" for path in plan.config_dirs), *plan.overrides],
         slots=slots_of(cfg),
         seeds=range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
         objectives=plan.objectives,

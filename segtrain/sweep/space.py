@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from segtrain.config.suggest import did_you_mean
 from segtrain.errors import UserError
 
 WORDS = "choice(a, b), range(1, 9), interval(0.1, 1) or tag(log, interval(1e-5, 1e-1))"
@@ -24,13 +25,13 @@ class Parameter:
         key: of the config, or a group.
         text: its range, in Hydra's words.
         distribution: the same for Optuna; choices are the texts that follow `key=`.
-        when: (key, text): it is searched only where that parameter has that choice; None for always.
+        when: (key, texts): it is searched only where that parameter has one of these choices; None for always.
     """
 
     key: str
     text: str
     distribution: BaseDistribution
-    when: tuple[str, str] | None = None
+    when: tuple[str, tuple[str, ...]] | None = None
 
     def override(self, value: Value) -> str:
         """Return the override that gives it a value."""
@@ -51,7 +52,7 @@ class Space:
         """
         drawn: dict[str, Value] = {}
         for parameter in self.parameters:
-            if parameter.when is None or drawn.get(parameter.when[0]) == parameter.when[1]:
+            if parameter.when is None or drawn.get(parameter.when[0]) in parameter.when[1]:
                 drawn[parameter.key] = suggest(parameter.key, parameter.distribution)
         return drawn
 
@@ -61,7 +62,7 @@ class Space:
 
     def texts(self) -> dict[str, str]:
         """Return each parameter's range and condition as text, by which two spaces are compared."""
-        return {p.key: p.text + (f" when {p.when[0]}={p.when[1]}" if p.when else "") for p in self.parameters}
+        return {p.key: p.text + (f" when {p.when[0]}={','.join(p.when[1])}" if p.when else "") for p in self.parameters}
 
     def grid(self) -> dict[str, list[Value]]:
         """Return all values of every parameter.
@@ -79,12 +80,17 @@ class Space:
 def parse_space(words: Mapping[str, Any]) -> Space:
     """Return the space of {key: range}, or {key: {range: ..., when: KEY=CHOICE}} where it depends on another choice.
 
+    `when: KEY=CHOICE,CHOICE` holds for each of the choices. {optimizer: {lr: range}} is the same as
+    {optimizer.lr: range}, and a key whose range is null is not searched.
+
     Raises:
         UserError: naming the key whose range is no range, runs the wrong way round, or depends on what is not there.
     """
-    if not words:
+    flat = _flatten(words)
+    if not flat:
         raise UserError(f"sweep.space: nothing to search; give keys of the config their {WORDS}")
-    parameters = [_parameter(key, value) for key, value in words.items()]
+    parameters = [_parameter(key, value) for key, value in flat]
+    _refuse_twice([key for key, _ in flat])
     by_key = {parameter.key: parameter for parameter in parameters}
     for parameter in parameters:
         _check_condition(parameter, by_key)
@@ -98,7 +104,7 @@ def parse_range(key: str, text: str) -> Parameter:
         UserError: as `parse_space`.
     """
     try:
-        override = OverridesParser.create().parse_override(f"{key}={text}")
+        override = _parsed(key, text)
         return Parameter(key, text, _distribution(override, text))
     except HydraException as error:
         raise UserError(f"sweep.space.{key}: {text!r} is no range: {_first_line(error)} (takes {WORDS})") from error
@@ -106,8 +112,39 @@ def parse_range(key: str, text: str) -> Parameter:
         raise UserError(f"sweep.space.{key}: {text}: {error}") from error
 
 
+def _parsed(key: str, text: str) -> Override:
+    """Return Hydra's reading; its `choice` refuses null, which a list without the word may have."""
+    parser = OverridesParser.create()
+    try:
+        return parser.parse_override(f"{key}={text}")
+    except HydraException:
+        if text.startswith("choice(") and text.endswith(")"):
+            inside = text.removeprefix("choice(").removesuffix(")")
+            listed = parser.parse_override(f"{key}={inside},{inside}")  # twice, as one alone is no list
+            if isinstance(listed.value(), ChoiceSweep):
+                return listed
+        raise
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
+
+
+def _flatten(words: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """Return (dotted key, range) of nested mappings, without those whose range is null."""
+    flat = []
+    for key, value in words.items():
+        if isinstance(value, Mapping) and not value.keys() & {"range", "when"}:
+            flat += _flatten(value, f"{above}{key}.")
+        elif value is not None:
+            flat.append((f"{above}{key}", value))
+    return flat
+
+
+def _refuse_twice(keys: list[str]) -> None:
+    plain = [key.lstrip("+") for key in keys]
+    if twice := next((key for key in plain if plain.count(key) > 1), None):
+        raise UserError(f"sweep.space.{twice}: it is there twice; leave one out")
 
 
 def _parameter(key: str, value: Any) -> Parameter:
@@ -123,21 +160,29 @@ def _parameter(key: str, value: Any) -> Parameter:
     other, equals, choice = str(value["when"]).partition("=")
     if not equals:
         raise UserError(f"sweep.space.{key}.when: {value['when']!r} is no KEY=CHOICE, such as loss=focal")
-    return Parameter(key, parameter.text, parameter.distribution, (other.strip(), choice.strip()))
+    other, choice = other.strip(), choice.strip()
+    listed = choice if choice.startswith("choice(") else f"choice({choice})"
+    distribution = parse_range(other, listed).distribution  # so that a choice is written as the parameter's are
+    assert isinstance(distribution, CategoricalDistribution)
+    choices = tuple(map(str, distribution.choices))
+    return Parameter(key, parameter.text, parameter.distribution, (other, choices))
 
 
 def _check_condition(parameter: Parameter, by_key: Mapping[str, Parameter]) -> None:
     if parameter.when is None:
         return
-    key, choice = parameter.when
-    where = f"sweep.space.{parameter.key}.when: {key}={choice}"
+    key, choices = parameter.when
+    where = f"sweep.space.{parameter.key}.when: {key}={','.join(choices)}"
     if key not in by_key:
         raise UserError(f"{where}, and {key} is not searched (searched: {', '.join(by_key)})")
     distribution = by_key[key].distribution
     if not isinstance(distribution, CategoricalDistribution):
         raise UserError(f"{where}, and {key} has no choices but a range; a condition is one of choice(...)")
-    if choice not in distribution.choices:
-        raise UserError(f"{where}, and {key} has no such choice (has: {', '.join(map(str, distribution.choices))})")
+    has = [str(choice) for choice in distribution.choices]
+    if unknown := [choice for choice in choices if choice not in has]:
+        raise UserError(
+            f"{where}, and {key} has no choice {unknown[0]}.{did_you_mean(unknown[0], has)} (has: {', '.join(has)})"
+        )
 
 
 def _in_order(parameters: list[Parameter], by_key: Mapping[str, Parameter]) -> list[Parameter]:

@@ -76,7 +76,7 @@ def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
         ({"a": {"range": "1,2", "wen": "b=1"}}, r"sweep\.space\.a\.wen: no such key"),
         ({"a": {"range": "1,2", "when": "b"}}, r"sweep\.space\.a\.when: 'b' is no KEY=CHOICE"),
         ({"a": {"range": "1,2", "when": "b=1"}}, r"a\.when: b=1, and b is not searched"),
-        ({"a": {"range": "1,2", "when": "b=3"}, "b": "1,2"}, r"b=3, and b has no such choice \(has: 1, 2\)"),
+        ({"a": {"range": "1,2", "when": "b=3"}, "b": "1,2"}, r"b=3, and b has no choice 3\. \(has: 1, 2\)"),
         ({"a": {"range": "1,2", "when": "b=1"}, "b": "interval(1, 2)"}, r"b has no choices but a range"),
         (
             {"a": {"range": "1,2", "when": "b=1"}, "b": {"range": "1,2", "when": "a=1"}},
@@ -96,3 +96,26 @@ def test_a_space_that_cannot_be_searched_is_a_sentence(words: dict[str, Any], se
 def test_a_grid_needs_values_that_can_be_counted(words: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         parse_space(words).grid()
+
+
+def test_a_condition_may_name_several_choices() -> None:
+    space = parse_space({"a": "choice(x, y, z)", "b": {"range": "interval(0, 1)", "when": "a=x, y"}})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [space.draw(study.ask()._suggest) for _ in range(30)]
+    assert {values["a"] for values in drawn if "b" in values} == {"x", "y"}
+    assert {values["a"] for values in drawn if "b" not in values} == {"z"}
+    assert space.texts()["b"] == "interval(0, 1) when a=x,y"
+
+
+@pytest.mark.parametrize(("text", "condition"), [("true,false", "TRUE"), ("[1,2],[3]", "[1, 2]"), ("null,x", "null")])
+def test_a_condition_is_read_as_the_choices_are(text: str, condition: str) -> None:
+    space = parse_space({"a": text, "b": {"range": "1,2", "when": f"a={condition}"}})
+    searched, dependent = space.parameters
+    assert dependent.when is not None
+    assert isinstance(searched.distribution, CategoricalDistribution)
+    assert dependent.when[1][0] in searched.distribution.choices
+
+
+def test_keys_may_be_nested_as_in_a_config_and_null_is_not_searched() -> None:
+    nested = {"optimizer": {"lr": "interval(0, 1)", "weight_decay": None}, "loss": "ce,focal"}
+    assert parse_space(nested) == parse_space({"optimizer.lr": "interval(0, 1)", "loss": "ce,focal"})
