@@ -16,6 +16,8 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, jaccard_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segtrain.cost import COSTS
+
 CLASSES = ("a", "b", "c")
 
 
@@ -80,6 +82,14 @@ def test_the_best_checkpoint_is_the_one_with_the_best_score(trained: tuple[Path,
     assert metrics["val/miou"] == max(scores)
     assert metrics["epoch"] == best["epoch"]
     assert all(math.isfinite(float(row["train/epoch_loss"])) for row in rows)
+
+
+def test_a_finished_run_says_what_its_network_costs(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    run, done = trained
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics.keys() >= COSTS.keys()
+    assert all(metrics[name] > 0 for name in COSTS)
+    assert f"{metrics['perf/parameters'] / 1e6:.2f} M parameters, {metrics['perf/gflops']:.2f} GFLOPs" in done.stdout
 
 
 def test_the_network_learns(trained: tuple[Path, object]) -> None:

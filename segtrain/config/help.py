@@ -5,6 +5,24 @@ from pathlib import Path
 
 from segtrain.config.locate import config_dir, user_dirs
 
+# of the sweep command: how a space is written
+SPACES = (
+    "what is searched: KEY=RANGE adds to the chosen option of sweep= or changes it, ~sweep.space.KEY takes one out:",
+    "  model=unet,pspnet                                     one of them, as choice(unet,pspnet)",
+    "  'optimizer.lr=tag(log,interval(1e-5,1e-1))'           on a log scale; without tag(log,...) evenly",
+    "  'loader.batch_size=range(4,17,step=4)'                4, 8, 12 or 16: the end is left out",
+    "  'trainer.accumulate_grad_batches=int(interval(1,4))'  a whole number from 1 to 4",
+    "a space of your own: FOLDER/sweep/mine.yaml, chosen by --config-dir FOLDER sweep=mine; its lines are:",
+    "  # What is searched, in a line",
+    "  sampler: random                                       any key of sweep. above",
+    "  space:",
+    "    optimizer: choice(adamw, sgd)",
+    "    optimizer.momentum:",
+    "      range: interval(0.8, 0.99)",
+    "      when: optimizer=sgd                               searched only there; OPTION,OTHER for several",
+    "",
+)
+
 
 def has_config(command: str) -> bool:
     """Say whether the command is configured by a YAML of its own (the others use argparse)."""
@@ -39,10 +57,13 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
     if "trainer" in defaults:
         lines += [
             "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
-            "an argument of the Trainer; -m runs every combination of comma-separated values.",
+            "an argument of the Trainer"
+            + ("." if "sweep" in defaults else "; -m runs every combination of comma-separated values."),
         ]
     elif groups:
         lines.append("any key below a group can be set too: dataset.root=FOLDER dataset.num_classes=5.")
+    if "sweep" in defaults:
+        lines += ["", *SPACES]
     lines += [
         f"segtrain {command} --cfg job             prints the whole configuration, --resolve with the values filled in",
         f"segtrain {command} --config-dir FOLDER   adds your own YAML files",

@@ -85,12 +85,16 @@ def trial_problems(
 
 
 def objective_problems(objectives: Mapping[str, str], class_names: Sequence[str]) -> list[str]:
-    """Refuse objectives that no run logs."""
+    """Refuse objectives that no trial logs."""
     known = [name for name in (*columns(class_names), *COSTS) if "/" in name]
+    tested = [name for name in objectives if name.startswith("test/")]
     return [
+        f"sweep.objectives: {name} is of the test split, which trials leave alone; give val/{name.partition('/')[2]}"
+        for name in tested
+    ] + [
         f"sweep.objectives: no run logs {name!r}.{did_you_mean(name, known)} (has: {listed(known)})"
         for name in objectives
-        if name not in known
+        if name not in (*known, *tested)
     ]
 
 
@@ -104,8 +108,7 @@ def _composed(overrides: Sequence[str], given: list[str]) -> tuple[DictConfig | 
         except HydraException as error:
             key = _refused_key(error)
             taken = [override for override in given if override.partition("=")[0].lstrip("+") == key]
-            sentence = reword(error, error.__cause__)
-            problems.append(f"sweep.space.{sentence}" if taken and sentence.startswith(f"{key}:") else sentence)
+            problems.append(reword(error, error.__cause__))
             if not taken:
                 return None, problems
             given = [override for override in given if override not in taken]
@@ -148,21 +151,29 @@ def _building_problems(values: Config) -> list[str]:
 
 def _attributed(problem: str, numbers: set[int], samples: Sequence[Values], space: Space) -> str:
     """Return the problem with the searched values that make it; nothing is added where all trials have it."""
-    if problem.startswith("sweep.") or len(numbers) == len(samples):
-        return problem
+    key = problem.partition(":")[0]
+    searched = [number for number, values in enumerate(samples) if key in {name.lstrip("+") for name in values}]
+    if numbers >= set(searched or range(len(samples))):
+        return f"sweep.space.{problem}" if searched else problem
     failed = [samples[number] for number in sorted(numbers)]
     passed = [values for number, values in enumerate(samples) if number not in numbers]
-    for values in _subsets(failed[0]):
+    for values in _subsets(failed[0], problem):
         with_them = [values.items() <= other.items() for other in (*failed, *passed)]
         if with_them == [True] * len(failed) + [False] * len(passed):
             return _worded(problem, space.overrides(values))
     return _worded(problem, space.overrides(failed[0]))
 
 
-def _subsets(values: Values) -> Iterator[Values]:
-    for count in (1, 2):
-        for items in itertools.combinations(values.items(), count):
-            yield dict(items)
+def _subsets(values: Values, problem: str) -> Iterator[Values]:
+    """Yield one or two of the values, those that the problem speaks of first, choices before numbers."""
+    named = [item for item in values.items() if item[0].lstrip("+") in problem]
+    others = sorted(
+        (item for item in values.items() if item not in named), key=lambda item: not isinstance(item[1], str)
+    )
+    alone = [(item,) for item in [*named, *others]]
+    pairs = [(one, other) for one, other in itertools.combinations([*named, *others], 2)]
+    about = [chosen for chosen in (*alone, *pairs) if chosen[0] in named]
+    yield from map(dict, [*about, *alone, *pairs])
 
 
 def _worded(problem: str, overrides: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from segtrain.sweep.space import Parameter, Space, Value
 
-MOST = 24  # trials that are looked at to see choices beside each other, where single ones need no more
+MOST = 16  # trials that are looked at to see choices beside each other, where single ones need no more
 OFTEN = 2  # draws with a value, after which it needs none of its own
 
 Values = dict[str, Value]

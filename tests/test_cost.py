@@ -1,0 +1,98 @@
+"""Are latency, memory, parameters and operations of a finished run what they are said to be?"""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_module
+from torch import Tensor, nn
+
+from segtrain.cost import COSTS, FEWEST, MOST, costs, median_ms, peak_memory
+from segtrain.models.unet import UNet
+
+CPU = torch.device("cpu")
+
+
+class Sleeps(nn.Module):
+    """A 1x1 convolution that takes a known time, longer in training."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.layer = nn.Conv2d(3, 2, 1)
+        self.seen: list[tuple[tuple[int, ...], torch.dtype]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        time.sleep(self.seconds * (10 if self.training else 1))
+        if image.device.type != "meta":
+            self.seen.append((tuple(image.shape), image.dtype))
+        logits: Tensor = self.layer(image)
+        return logits
+
+
+def test_the_latency_is_that_of_one_image_in_evaluation() -> None:
+    model = Sleeps(0.02)
+    values = costs(tiny_module(model), CPU, size=16)
+    assert 20 <= values["perf/latency_ms"] < 150
+    assert {shape for shape, _ in model.seen} == {(1, 3, 16, 16)}
+    assert 2 * FEWEST <= len(model.seen) <= FEWEST + MOST
+    assert values["perf/parameters"] == 3 * 2 + 2
+    assert values["perf/gflops"] == pytest.approx(2 * 3 * 2 * 16 * 16 / 1e9)  # a multiply-add is two
+
+
+def test_a_slow_network_is_measured_by_few_images() -> None:
+    model = Sleeps(0.4)
+    began = time.perf_counter()
+    costs(tiny_module(model), CPU, size=16)
+    assert len(model.seen) == 2 * FEWEST
+    assert time.perf_counter() - began < 10
+
+
+def test_the_latency_is_a_median_and_the_first_calls_do_not_count() -> None:
+    calls: list[int] = []
+
+    def call() -> None:
+        calls.append(1)
+        time.sleep(0.2 if len(calls) <= FEWEST or len(calls) == FEWEST + 2 else 0.01)
+
+    assert 10 <= median_ms(call, CPU) < 150
+
+
+def test_the_runs_precision_is_measured() -> None:
+    seen: list[torch.dtype] = []
+    model = Sleeps(0)
+    model.layer.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    costs(tiny_module(model), CPU, size=16, precision=lambda: torch.autocast("cpu", torch.bfloat16))
+    assert torch.bfloat16 in seen
+
+
+def test_the_peak_of_memory_is_that_of_the_process() -> None:
+    before = peak_memory(CPU)
+    held = torch.ones(64 * 2**20, dtype=torch.uint8)
+    grown = peak_memory(CPU)
+    assert before <= grown
+    resident = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    assert grown == pytest.approx(int(resident[0].split()[1]) / 1024, rel=0.02)
+    assert held.numel() == 2**26
+
+
+def test_a_network_that_needs_data_has_no_count_of_operations() -> None:
+    class NeedsData(Sleeps):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image) * float(image.sum() + 1)
+
+    values = costs(tiny_module(NeedsData(0)), CPU, size=16)
+    assert values.keys() == COSTS.keys() - {"perf/gflops"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_peak_is_what_torch_allocated_and_the_latency_waits_for_it() -> None:
+    device = torch.device("cuda", 0)
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.ones(256 * 2**20, dtype=torch.uint8, device=device)
+    wide = costs(tiny_module(UNet(num_classes=2)), device, size=512)
+    small = costs(tiny_module(UNet(num_classes=2)), device, size=64)
+    assert wide["perf/peak_memory_mb"] >= held.numel() / 2**20
+    assert wide["perf/latency_ms"] > small["perf/latency_ms"]
