@@ -3,6 +3,9 @@
 import json
 import logging
 import math
+import re
+import shlex
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +20,7 @@ from rich.table import Table
 from segtrain import ranks
 from segtrain.errors import UserError, fail, full_disk, loader_died, message_of
 from segtrain.logs import log_to_file, start_logging
+from segtrain.results.run_log import COMMAND
 
 log = logging.getLogger("segtrain")
 
@@ -38,6 +42,11 @@ def in_sweep() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
+def without_password(command: str) -> str:
+    """Return a command whose addresses, such as a storage's, have no password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", command)
+
+
 @contextmanager
 def job(*, log_file: str | None = None) -> Iterator[Path]:
     """Give a command's body its folder and log; its failure goes to that log and is remembered for the table.
@@ -51,6 +60,7 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
     hydra = HydraConfig.get()
     this = Job(Path(hydra.runtime.output_dir), " ".join(hydra.overrides.task))
     start_logging(None if log_file is None else this.folder / log_file)
+    log.debug(COMMAND + without_password(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])))
     if in_sweep():
         JOBS.append(this)
         log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")

@@ -7,10 +7,12 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from segtrain import __version__
@@ -60,12 +62,20 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
 
 
 _HELD: list[IO[str]] = []  # until this process ends
+LOOKS = 20  # at a lock before it is another run's: `segtrain results` holds one for a moment to see whether it is free
 
 
 def _hold(path: Path) -> None:
     """Lock a run's file, so that two processes do not write into one folder."""
     file = path.open("a", encoding="utf-8")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for look in range(LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if look == LOOKS - 1:
+                raise
+            time.sleep(0.05)
     _HELD.append(file)
 
 
@@ -92,11 +102,28 @@ def environment(seed: int) -> dict[str, Any]:
         "segtrain": __version__,
         "git_commit": git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        **_composed(),
         "seed": seed,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: package_version(name) for name in PACKAGES},
     }
+
+
+def _composed() -> dict[str, Any]:
+    """Return a job's own overrides (a sweep's command has those of all jobs), and the option of every group."""
+    if not HydraConfig.initialized():
+        return {}
+    hydra = HydraConfig.get()
+    choices = {group: option for group, option in hydra.runtime.choices.items() if not group.startswith("hydra")}
+    return {"overrides": list(hydra.overrides.task), "choices": choices}
+
+
+def read_choices(run: Path) -> dict[str, str]:
+    """Return {group: option} of a run, as it was begun; empty if its folder does not say."""
+    path = run / "environment.json"
+    choices = json.loads(path.read_text(encoding="utf-8")).get("choices", {}) if path.is_file() else {}
+    return {group: str(option) for group, option in choices.items() if option is not None}
 
 
 def package_version(name: str) -> str | None:

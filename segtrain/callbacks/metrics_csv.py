@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from segtrain.callbacks.training_loss import log_metrics
 from segtrain.metrics.scores import score_names
+from segtrain.metrics_file import read_rows as read_rows
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
@@ -62,11 +63,3 @@ class MetricsCsv(pl.Callback):
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a `metrics.csv`: none if there is no file, and not the one that a kill tore."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]

@@ -1,0 +1,158 @@
+"""Which runs are in a folder, and which of them are one setting with several seeds?"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segtrain.errors import UserError
+from segtrain.results.flat import Value
+from segtrain.results.runs import Run, is_held, is_run, is_starting, numbers, read_json, read_run
+
+DEPTH = 4  # folders below the one that was asked for: trials/0007/seed-1
+STATES = ("complete", "running", "pruned", "stopped", "lost", "failed")  # in the order in which they are shown
+GONE = "ended without a word: killed, or lost with its machine"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one setting, which differ in their seed.
+
+    Attributes:
+        name: of the run folder, or of the trial; of several, all.
+        folder: of the trial, or of the first run.
+        runs: one a seed; none of a trial that did not come as far.
+        status: one of `STATES`.
+        reason: why it is not complete, in a line.
+        parameters: that were searched, of a trial.
+        values: the objectives of a trial, as the search has them.
+        seconds: that all took; None if nothing says so.
+    """
+
+    name: str
+    folder: Path
+    runs: tuple[Run, ...]
+    status: str
+    reason: str = ""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def complete(self) -> tuple[Run, ...]:
+        """The runs that have scores."""
+        return tuple(run for run in self.runs if run.status == "complete")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What there is in a folder.
+
+    Attributes:
+        folder: that was asked for.
+        groups: the settings that were trained.
+        objectives: {name in metrics.json: "max" or "min"}; those of the search, or what best.ckpt is chosen by.
+        overrides: of every trial of a search.
+    """
+
+    folder: Path
+    groups: tuple[Group, ...]
+    objectives: Mapping[str, str]
+    overrides: tuple[str, ...] = ()
+
+
+def collect(folder: Path) -> Collection:
+    """Read all runs and trials below a folder.
+
+    Raises:
+        UserError: if it is no folder, or there is none below it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give that of a sweep, such as outputs/sweeps/NAME, or outputs/runs")
+    trials = [(path, *read_json(path / "trial.json")) for path in sorted(_walk(folder, "trial.json"))]
+    known = {path for path, _, _ in trials}
+    alone = [path for path in sorted(_walk(folder, None), key=_natural) if not known & {path, *path.parents}]
+    groups = [_trial(path, values, damage, folder) for path, values, damage in trials]
+    groups += _by_setting([read_run(path) for path in alone], folder)
+    if not groups:
+        raise UserError(f"{folder}: no run here or below (a run folder has a config.yaml and a train.log)")
+    facts, _ = read_json(folder / "sweep.json")
+    objectives = facts.get("objectives")
+    if not isinstance(objectives, dict) or not objectives:
+        objectives = _objectives(groups)
+    return Collection(folder, tuple(groups), objectives, tuple(map(str, facts.get("overrides") or ())))
+
+
+def _walk(folder: Path, name: str | None) -> Iterator[Path]:
+    """Yield the folders that have a file of this name, or without a name those of runs; none lies in another."""
+    for top, below, files in os.walk(folder):
+        path = Path(top)
+        if (name in files) if name else is_run(path):
+            below.clear()
+            yield path
+        elif len(path.relative_to(folder).parts) >= DEPTH:
+            below.clear()
+
+
+def _natural(path: Path) -> tuple[tuple[bool, int, str], ...]:
+    """Sort a grid's job 10 behind job 9."""
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in path.parts)
+
+
+def _trial(path: Path, trial: dict[str, Any], damage: str, root: Path) -> Group:
+    folders = [path] if is_run(path) else sorted((p for p in path.glob("seed-*") if is_run(p)), key=_natural)
+    runs = tuple(read_run(folder) for folder in folders)
+    status, reason = str(trial.get("state", "lost")), str(trial.get("reason") or damage)
+    if status == "running" and not any(map(is_held, folders)) and not any(map(is_starting, [path, *folders])):
+        status, reason = "lost", GONE
+    seconds = trial.get("seconds")
+    if not isinstance(seconds, int | float):
+        seconds = _total(runs)
+    parameters = trial.get("parameters")
+    return Group(
+        path.name,
+        path,
+        runs,
+        status if status in STATES else "lost",
+        " ".join(reason.split()),
+        parameters=parameters if isinstance(parameters, dict) else {},
+        values=numbers(trial.get("values") or {}),
+        seconds=seconds,
+    )
+
+
+def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:
+    """Put the runs that differ only in their seed together, also those that failed before they had a config."""
+    found: dict[str, list[Run]] = {}
+    overrides: dict[tuple[str, ...], str] = {}
+    for run in sorted(runs, key=lambda run: not run.settings):  # those without a config last
+        given = tuple(word for word in run.overrides if not word.startswith("seed="))
+        key = json.dumps([dict(run.settings), given if not run.settings else ""], sort_keys=True)
+        if run.settings:
+            overrides[given] = key
+        found.setdefault(key if run.settings or not given else overrides.get(given, key), []).append(run)
+    for same in found.values():
+        same.sort(key=lambda run: (run.seed is None, run.seed or 0, _natural(run.folder)))
+        status = min((run.status for run in same), key=STATES.index)
+        others = [run for run in same if run.status != "complete"]
+        reason = "; ".join(dict.fromkeys(" ".join(run.reason.split()) for run in others if run.reason))
+        name = ", ".join(_name(run.folder, root) for run in same)
+        yield Group(name, same[0].folder, tuple(same), status, reason, seconds=_total(same))
+
+
+def _name(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix() if folder != root else folder.name
+
+
+def _total(runs: tuple[Run, ...] | list[Run]) -> float | None:
+    taken = [run.seconds for run in runs if run.seconds is not None]
+    return sum(taken) if taken else None
+
+
+def _objectives(groups: list[Group]) -> dict[str, str]:
+    """Return what most runs chose their best checkpoint by; without a sweep.json the scores of trials are added."""
+    directions = [run.direction for group in groups for run in group.runs]
+    name, mode = max(set(directions), key=directions.count, default=("val/miou", "max"))
+    return {name: mode}

@@ -1,0 +1,180 @@
+"""What does one run folder say of its run: settings, scores, how it ended?"""
+
+import argparse
+import fcntl
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from segtrain.metrics_file import read_rows
+from segtrain.results.flat import Value, flatten
+from segtrain.results.run_log import Log, read_log
+
+# keys that say how and where a run was done, and not what was trained
+LEFT_OUT = ("seed", "test", "resume", "trust", "defaults", "paths", "logger", "callbacks")
+STARTING = 120  # seconds in which a process may not have come as far as its run folder's lock
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        folder: of the run.
+        status: complete, running, stopped, failed or lost.
+        reason: why it is not complete, in a line.
+        seed: of the training.
+        settings: its config's plain values by dotted key, without what `LEFT_OUT` names.
+        choices: {group: option} of its config; empty if the run folder does not say.
+        overrides: as they were given.
+        flags: --config-dir and the like, as they were given.
+        metrics: of metrics.json; the score of an absent class (null) is left out.
+        seconds: that it took.
+        history: (epoch, {metric: value}) of every epoch.
+        direction: (monitored score, max or min).
+    """
+
+    folder: Path
+    status: str
+    reason: str = ""
+    seed: int | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    history: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    direction: tuple[str, str] = ("val/miou", "max")
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder is that of a run, or of one that failed before it could be written."""
+    return (folder / "config.yaml").is_file() or (folder / "train.log").is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """Return what a run folder says; files that are damaged or missing are told in the run's reason."""
+    config, log = _config(folder), read_log(folder / "train.log")
+    environment, _ = read_json(folder / "environment.json")
+    metrics, damage = read_json(folder / "metrics.json")
+    status, reason = _status(folder, log, damage)
+    command = [str(word) for word in environment.get("command") or []]
+    given = environment.get("overrides", [word for word in command[1:] if "=" in word and word[0] != "-"])
+    overrides = log.overrides if not environment else tuple(map(str, given))
+    settings = flatten({key: value for key, value in config.items() if key not in LEFT_OUT})
+    policy = config.get("checkpoint")
+    policy = policy if isinstance(policy, dict) else {}
+    seed = config.get("seed", _seed(overrides))
+    return Run(
+        folder,
+        status,
+        reason,
+        seed=seed if isinstance(seed, int) else None,
+        settings=settings,
+        choices={str(group): str(option) for group, option in (environment.get("choices") or {}).items()},
+        overrides=overrides,
+        flags=_flags(command[1:]),
+        metrics=numbers(metrics),
+        seconds=log.seconds,
+        history=tuple(_history(folder)),
+        direction=(policy.get("monitor", "val/miou"), policy.get("mode", "max")),
+    )
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the object in a file, empty if there is none, and what is wrong with the file."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, f"{path.name} does not read ({error})"
+    return (values, "") if isinstance(values, dict) else ({}, f"{path.name} is no object of names and values")
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite numbers among values."""
+    kept = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {str(key): float(value) for key, value in kept.items() if math.isfinite(value)}
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether a process trains in a run folder: it keeps config.yaml locked until it ends."""
+    try:
+        with (folder / "config.yaml").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is none, or a file system without locks
+    return False
+
+
+def is_starting(folder: Path) -> bool:
+    """Say whether a folder was written to so lately that a process may be starting there."""
+    written = [path.stat().st_mtime for path in folder.glob("*") if path.is_file()]
+    return bool(written) and time.time() - max(written) < STARTING
+
+
+def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
+    if is_held(folder):
+        return "running", ""
+    if log.error:
+        return "failed", log.error
+    if damage:
+        return "failed", damage
+    if (folder / "metrics.json").is_file():
+        return "complete", ""
+    if log.stopped:
+        return "stopped", log.stopped
+    if not (folder / "config.yaml").is_file() and is_starting(folder):
+        return "running", ""
+    return "lost", "ended without a word: killed, or lost with its machine"
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return the config of a run as it was last gone on with."""
+    resumed = [path for path in folder.glob("resumed-*.yaml") if re.fullmatch(r"resumed-\d+", path.stem)]
+    resumed.sort(key=lambda path: -int(path.stem.partition("-")[2]))
+    for path in [*resumed, folder / "config.yaml"]:
+        try:
+            config = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if isinstance(config, dict):
+            return config
+    return {}
+
+
+def _seed(overrides: tuple[str, ...]) -> int | None:
+    given = [word.partition("=")[2] for word in overrides if word.startswith("seed=")]
+    return int(given[-1]) if given and given[-1].isdecimal() else None
+
+
+def _flags(words: list[str]) -> tuple[str, ...]:
+    """Return the flags of a command by which its configs are found."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--config-name", "-cn")
+    found = parser.parse_known_args(words)[0]
+    flags = [word for folder in found.config_dir for word in ("--config-dir", folder)]
+    return (*flags, *(["--config-name", found.config_name] if found.config_name else []))
+
+
+def _history(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    rows = []
+    for row in read_rows(folder / "metrics.csv"):
+        try:
+            rows.append((int(row["epoch"]), numbers({k: float(v) for k, v in row.items() if v and k != "epoch"})))
+        except (KeyError, ValueError):
+            continue  # a row that a full disk cut
+    return rows

@@ -1,0 +1,106 @@
+"""What `segtrain results` says: the table, what ended otherwise, a test between two settings, and the next commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from segtrain.errors import UserError
+from segtrain.results.collect import STATES, Group
+from segtrain.results.rows import Results, Row
+from segtrain.results.runs import Run
+from segtrain.results.statistics import paired_test, verdict
+from segtrain.results.table import csv_text, markdown_text, terminal_text, unique_lines
+from segtrain.results.winner import advice, front_advice
+
+MOST_NOTES = 20  # lines on runs that are not complete
+
+
+def results_text(
+    results: Results, *, form: str = "table", width: int = 120, compare: tuple[int, int] | None = None
+) -> str:
+    """Return the results as text.
+
+    Args:
+        results: what there is.
+        form: table (with all that is to be said of it), csv or md (which are the table alone).
+        width: of the terminal, in characters.
+        compare: the numbers of two rows; None for the best two where they have common seeds.
+
+    Raises:
+        UserError: if there is no such row, or two of them are the same.
+    """
+    if form != "table":
+        if compare is not None:
+            raise UserError(f"--compare: a sentence, and --format {form} is a table alone; leave one out")
+        return csv_text(results) if form == "csv" else markdown_text(results)
+    table, dropped = terminal_text(results, width=width)
+    blocks = [[table, *([f"no room for: {', '.join(dropped)} (--format csv has all)"] if dropped else [])]]
+    blocks.append([_summary(results), *unique_lines(list(_notes(results)), most=MOST_NOTES)])
+    blocks.append([_comparison(results, compare)])
+    front = sorted((row for row in results.rows if row.front), key=lambda row: row.number)
+    if front:
+        names = ", ".join(f"{name} ({mode})" for name, mode in results.collection.objectives.items())
+        title = f"* the Pareto front of {names}: no other row is as good in all of them and better in one"
+        blocks.append([title, *front_advice(front, results.collection)])
+    elif (winner := results.winner) is not None:
+        title = f"best {results.metric}: row {winner.number}"
+        blocks.append(advice(winner, results.collection, title=title))
+    return "\n\n".join(text for block in blocks if (text := "\n".join(line for line in block if line)))
+
+
+def _summary(results: Results) -> str:
+    states = [run.status for row in results.rows for run in _units(row.group)]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    return f"{len(results.rows)} settings, {len(states)} runs: {counts}"
+
+
+def _units(group: Group) -> list[Run | Group]:
+    """Return what ends by itself: a trial as a whole, or each run of a grid."""
+    return [group] if group.parameters or not group.runs else list(group.runs)
+
+
+def _notes(results: Results) -> Iterator[str]:
+    for row in results.rows:
+        for unit in _units(row.group):
+            if unit.status == "complete":
+                continue
+            run = unit if isinstance(unit, Run) else next(reversed(unit.runs), None)
+            facts = [fact for fact in (_progress(run, results), " ".join(unit.reason.split())) if fact]
+            log = _log(unit.folder if run is None else run.folder)
+            name = row.group.name if isinstance(unit, Group) else unit.folder.name
+            yield f"{name} {unit.status}{': ' if facts else ''}{'; '.join(facts)}{f' ({log})' if log else ''}"
+
+
+def _progress(run: Run | None, results: Results) -> str:
+    """Return how far a run came, and its best score until then."""
+    if run is None or not run.history:
+        return ""
+    metric = next(iter(results.collection.objectives))
+    best = min if results.collection.objectives[metric] == "min" else max
+    scores = [values[metric] for _, values in run.history if metric in values]
+    return f"{run.history[-1][0] + 1} epochs" + (f", best {metric} {best(scores):.4f}" if scores else "")
+
+
+def _log(folder: Path) -> Path | None:
+    return next((folder / name for name in ("train.log", "console.log") if (folder / name).is_file()), None)
+
+
+def _comparison(results: Results, compare: tuple[int, int] | None) -> str:
+    """Return the paired test of two rows; without rows that were asked for, nothing unless there are several seeds."""
+    if compare is None:
+        best = results.best_first()[:2]
+        if len(best) < 2 or max(row.scores[results.metric].count for row in best) < 2:
+            return ""
+        return _test(best[0], best[1], results.metric)
+    for number in compare:
+        if not 1 <= number <= len(results.rows):
+            raise UserError(f"--compare {number}: no such row (1 to {len(results.rows)}, in the order of this table)")
+    if compare[0] == compare[1]:
+        raise UserError(f"--compare {compare[0]} {compare[1]}: a row and itself; give two")
+    first, second = (results.rows[number - 1] for number in compare)
+    return _test(first, second, results.metric)
+
+
+def _test(first: Row, second: Row, metric: str) -> str:
+    one, other = first.by_seed(metric), second.by_seed(metric)
+    names = (f"row {first.number}", f"row {second.number}")
+    return verdict(paired_test(one, other), metric=metric, names=names, common=len(one.keys() & other.keys()))

@@ -1,0 +1,144 @@
+"""Are runs found, grouped by setting, and is what became of them told as it is?"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+from folders import error, write_run, write_trial
+
+from segtrain.errors import UserError
+from segtrain.results.collect import collect
+from segtrain.results.runs import read_run
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:
+    for job, (model, seed) in enumerate((m, s) for m in ("unet", "pspnet") for s in (0, 1, 2)):
+        write_run(tmp_path / str(job), f"model={model}", f"seed={seed}", metrics={"val/miou": 0.5 + seed / 10})
+    groups = collect(tmp_path).groups
+    assert [group.name for group in groups] == ["0, 1, 2", "3, 4, 5"]
+    assert [run.seed for run in groups[0].runs] == [0, 1, 2]
+
+
+def test_a_job_that_failed_before_it_had_a_config_is_with_its_setting(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "model=unet", "seed=0", metrics={"val/miou": 0.5})
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "train.log").write_text(
+        "2026-01-01 10:00:00,000 INFO job 1: model=unet seed=1\n"
+        "2026-01-01 10:00:09,000 ERROR Traceback (most recent call last):\n  File x\nRuntimeError: boom\n"
+    )
+    (group,) = collect(tmp_path).groups
+    assert [(run.seed, run.status, run.reason) for run in group.runs] == [
+        (0, "complete", ""),
+        (1, "failed", "RuntimeError: boom"),
+    ]
+    assert group.status == "complete"
+
+
+def test_jobs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for job in (10, 9, 1):
+        write_run(tmp_path / str(job), f"optimizer.lr={job}", metrics={"val/miou": 0.5})
+    assert [group.name for group in collect(tmp_path).groups] == ["1", "9", "10"]
+
+
+def test_a_run_that_is_held_is_running_even_if_it_has_scores_of_a_test_that_goes_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    with (run / "config.yaml").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read_run(run).status == "running"
+    assert read_run(run).status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("log", "status", "reason"),
+    [
+        ("", "lost", "killed"),
+        (error("optimizer.lr: too large"), "failed", "optimizer.lr: too large"),
+        (error("Traceback (most recent call last):\n  File x\nValueError: bad\n"), "failed", "ValueError: bad"),
+        ("2026-01-01 10:01:00,000 INFO stopped by SIGTERM after step 3; go on with: x\n", "stopped", "SIGTERM"),
+        (error("an old one") + "2026-01-01 10:02:00,000 INFO epoch 2/3\n", "lost", "killed"),
+    ],
+)
+def test_a_run_without_scores_says_why(tmp_path: Path, log: str, status: str, reason: str) -> None:
+    run = read_run(write_run(tmp_path / "0", log=log))
+    assert run.status == status
+    assert reason in run.reason
+
+
+def test_a_run_that_was_resumed_took_the_time_that_it_ran(tmp_path: Path) -> None:
+    again = (
+        "2026-01-02 10:00:00,000 DEBUG command: segtrain train resume=0\n2026-01-02 10:00:07,500 INFO run folder   0\n"
+    )
+    run = read_run(write_run(tmp_path / "0", metrics={"val/miou": 0.5}, seconds=10, log=again))
+    assert run.seconds == pytest.approx(17.5)
+
+
+def test_a_run_that_was_resumed_has_the_settings_with_which_it_went_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    for number, lr in ((2, 0.2), (10, 0.1)):
+        text = (run / "config.yaml").read_text().replace("lr: 0.001", f"lr: {lr}")
+        (run / f"resumed-{number}.yaml").write_text(text)
+    assert read_run(run).settings["optimizer.lr"] == 0.1
+
+
+def test_damaged_files_are_told_and_not_fatal(tmp_path: Path) -> None:
+    torn = write_run(tmp_path / "0", "optimizer.lr=1")
+    (torn / "metrics.json").write_text('{"val/miou": 0.')
+    nothing = write_run(tmp_path / "1", "optimizer.lr=2", metrics={"val/miou": 0.5})
+    (nothing / "config.yaml").write_text("model: [")
+    listed = write_run(tmp_path / "2", "optimizer.lr=3")
+    (listed / "metrics.json").write_text("[1, 2]")
+    (listed / "environment.json").write_text("{")
+    (listed / "metrics.csv").write_text("epoch,val/miou\n0,0.5\n1,0.\n2,xy\n\x003")
+    statuses = {group.name: (group.status, group.reason) for group in collect(tmp_path).groups}
+    assert statuses["0"][0] == "failed"
+    assert "metrics.json does not read" in statuses["0"][1]
+    assert statuses["1"][0] == "complete"
+    assert statuses["2"] == ("failed", "metrics.json is no object of names and values")
+
+
+def test_scores_of_absent_classes_and_what_is_no_number_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5, "val/iou/a": None, "x": "y", "z": True})
+    (run / "metrics.json").write_text((run / "metrics.json").read_text().replace("}", ', "val/loss": NaN}'))
+    assert read_run(run).metrics == {"epoch": 1, "step": 8, "val/miou": 0.5}
+
+
+def test_a_trial_has_its_state_and_its_seeds_runs(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path, 3, parameters={"optimizer.lr": 0.1}, values={"val/miou": 0.55})
+    for seed in (0, 1):
+        write_run(trial / f"seed-{seed}", f"seed={seed}", "optimizer.lr=0.1", metrics={"val/miou": 0.5 + seed / 10})
+    write_trial(tmp_path, 4, "failed", reason="boom\nand more", parameters={"optimizer.lr": 0.2})
+    one, other = collect(tmp_path).groups
+    assert (one.name, one.status, len(one.runs), one.seconds) == ("0003", "complete", 2, 12.0)
+    assert (other.name, other.status, other.reason, other.runs) == ("0004", "failed", "boom and more", ())
+
+
+def test_a_trial_whose_worker_died_is_lost_once_nothing_is_written_there_any_more(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path, 0, "running")
+    assert collect(tmp_path).groups[0].status == "running"
+    os.utime(trial / "trial.json", (1, 1))
+    assert collect(tmp_path).groups[0].status == "lost"
+
+
+def test_a_trial_json_that_is_torn_is_a_lost_trial(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path, 0)
+    (trial / "trial.json").write_text('{"number": 0, "sta')
+    (group,) = collect(tmp_path).groups
+    assert group.status == "lost"
+    assert "trial.json does not read" in group.reason
+
+
+def test_objectives_are_those_of_the_search_and_else_what_checkpoints_are_chosen_by(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("mode: max", "mode: min"))
+    assert collect(tmp_path).objectives == {"val/miou": "min"}
+    (tmp_path / "sweep.json").write_text(json.dumps({"objectives": {"val/loss": "min"}}))
+    assert collect(tmp_path).objectives == {"val/loss": "min"}
+
+
+def test_a_folder_without_runs_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run here or below"):
+        collect(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        collect(tmp_path / "missing")
