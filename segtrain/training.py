@@ -34,7 +34,7 @@ from segtrain.models.encoders.pretrained import spread
 from segtrain.models.normalize import Normalize
 from segtrain.models.weights import fit_weights, read_weights
 from segtrain.module import SegmentationModule
-from segtrain.run_folder import prepare, write_metrics
+from segtrain.run_folder import prepare, read_choices, write_metrics
 from segtrain.run_id import global_rank, requeued
 from segtrain.summary import describe_model, score_table
 
@@ -118,7 +118,7 @@ def describe(run: Path, cfg: Config, module: SegmentationModule, trainer: pl.Tra
     images, accumulation = cfg["loader"]["batch_size"], trainer.accumulate_grad_batches
     parts = f" in {accumulation} parts" if accumulation > 1 else ""
     log.info(f"{device}, {trainer.precision}, {total_steps} steps of {images} images{parts}, run folder {run}")
-    tensorboard.start_hparams(trainer.logger, cfg)
+    tensorboard.start_hparams(trainer.logger, cfg, choices=read_choices(run))
 
 
 def fit(
