@@ -42,9 +42,9 @@ def in_sweep() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def without_password(command: str) -> str:
-    """Return a command whose addresses, such as a storage's, have no password."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", command)
+def without_password(word: str) -> str:
+    """Return a word of a command in which an address, such as a storage's, has no password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", word)
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
     hydra = HydraConfig.get()
     this = Job(Path(hydra.runtime.output_dir), " ".join(hydra.overrides.task))
     start_logging(None if log_file is None else this.folder / log_file)
-    log.debug(COMMAND + without_password(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])))
+    log.debug(COMMAND + shlex.join([Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])]))
     if in_sweep():
         JOBS.append(this)
         log.info(f"job {this.folder.name}: {this.overrides or 'no overrides'}")

@@ -48,6 +48,7 @@ def finish_hparams(logger: Logger | None, values: Mapping[str, Any], *, step: in
     """Write the final scores, those of metrics.json, and mark the run as finished."""
     if isinstance(logger, TensorBoardLogger):
         _write(logger, {}, final_scores(values), step=step, ended=True)
+        logger.experiment.close()  # and its thread, of which a grid would have one more after every job
 
 
 def final_scores(values: Mapping[str, Any]) -> dict[str, float]:

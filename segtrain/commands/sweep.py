@@ -22,12 +22,14 @@ def main(cfg: DictConfig) -> None:
 
         from segtrain.sweep import search
         from segtrain.sweep.live import shown
-        from segtrain.sweep.report import finish
+        from segtrain.sweep.report import begin, finish
 
         dirs = search.user_config_dirs()
         plan = search.make_plan(values, HydraConfig.get().overrides.task, config_dirs=dirs)
         search.check_trials(plan)
-        worker = search.make_worker(plan, search.open_study(plan, folder), folder)
+        study = search.open_study(plan, folder)
+        begin(plan, folder)
+        worker = search.make_worker(plan, study, folder)
         with shown(worker):
             end = worker.run()
         finish(worker)

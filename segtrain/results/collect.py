@@ -2,17 +2,19 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
 from segtrain.results.flat import Value
-from segtrain.results.runs import Run, is_held, is_run, is_starting, numbers, read_json, read_run
+from segtrain.results.runs import Run, is_held, is_run, is_starting, numbers, read_json, read_run, seed_of
 
+RECORD = "trial.json"
 DEPTH = 4  # folders below the one that was asked for: trials/0007/seed-1
-STATES = ("complete", "running", "pruned", "stopped", "lost", "failed")  # in the order in which they are shown
+# in the order in which they are shown
+STATES = ("complete", "running", "pruned", "stopped", "lost", "failed", "not run")
 GONE = "ended without a word: killed, or lost with its machine"
 
 
@@ -71,11 +73,11 @@ def collect(folder: Path) -> Collection:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give that of a sweep, such as outputs/sweeps/NAME, or outputs/runs")
-    trials = [(path, *read_json(path / "trial.json")) for path in sorted(_walk(folder, "trial.json"))]
-    known = {path for path, _, _ in trials}
-    alone = [path for path in sorted(_walk(folder, None), key=_natural) if not known & {path, *path.parents}]
-    groups = [_trial(path, values, damage, folder) for path, values, damage in trials]
-    groups += _by_setting([read_run(path) for path in alone], folder)
+    found = sorted(_walk(folder), key=_natural)
+    # a grid's jobs have a trial.json each too, but the seed may be among what differs between them
+    trials = [path for path in found if path.resolve().parent.name == "trials" and (path / RECORD).is_file()]
+    groups = [_trial(path) for path in trials]
+    groups += _by_setting([_job(path) for path in found if path not in trials], folder)
     if not groups:
         raise UserError(f"{folder}: no run here or below (a run folder has a config.yaml and a train.log)")
     facts, _ = read_json(folder / "sweep.json")
@@ -85,11 +87,11 @@ def collect(folder: Path) -> Collection:
     return Collection(folder, tuple(groups), objectives, tuple(map(str, facts.get("overrides") or ())))
 
 
-def _walk(folder: Path, name: str | None) -> Iterator[Path]:
-    """Yield the folders that have a file of this name, or without a name those of runs; none lies in another."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the folders of trials and runs; none lies in another."""
     for top, below, files in os.walk(folder):
         path = Path(top)
-        if (name in files) if name else is_run(path):
+        if RECORD in files or is_run(path):
             below.clear()
             yield path
         elif len(path.relative_to(folder).parts) >= DEPTH:
@@ -101,26 +103,49 @@ def _natural(path: Path) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in path.parts)
 
 
-def _trial(path: Path, trial: dict[str, Any], damage: str, root: Path) -> Group:
+def _trial(path: Path) -> Group:
+    trial, damage = read_json(path / RECORD)
     folders = [path] if is_run(path) else sorted((p for p in path.glob("seed-*") if is_run(p)), key=_natural)
     runs = tuple(read_run(folder) for folder in folders)
-    status, reason = str(trial.get("state", "lost")), str(trial.get("reason") or damage)
-    if status == "running" and not any(map(is_held, folders)) and not any(map(is_starting, [path, *folders])):
-        status, reason = "lost", GONE
+    status, reason = _state(trial, damage, [path, *folders])
     seconds = trial.get("seconds")
-    if not isinstance(seconds, int | float):
-        seconds = _total(runs)
-    parameters = trial.get("parameters")
     return Group(
         path.name,
         path,
         runs,
-        status if status in STATES else "lost",
-        " ".join(reason.split()),
-        parameters=parameters if isinstance(parameters, dict) else {},
+        status,
+        reason,
+        parameters=_parameters(trial),
         values=numbers(trial.get("values") or {}),
-        seconds=seconds,
+        seconds=seconds if isinstance(seconds, int | float) else _total(runs),
     )
+
+
+def _job(path: Path) -> Run:
+    """Return a run; a grid's record of the job says what the run folder itself cannot."""
+    run, (record, damage) = read_run(path), read_json(path / RECORD)
+    if not (path / RECORD).is_file():
+        return run
+    status, reason = _state(record, damage, [path])
+    seconds = record.get("seconds")
+    parameters = _parameters(record)
+    overrides = run.overrides or tuple(f"{key}={value}" for key, value in parameters.items())
+    own = run.seed if run.seed is not None else seed_of(overrides)
+    run = replace(run, overrides=overrides, seed=own, seconds=seconds if seconds else run.seconds)
+    return run if run.status in ("running", "complete", "failed") else replace(run, status=status, reason=reason)
+
+
+def _state(record: dict[str, Any], damage: str, folders: Sequence[Path]) -> tuple[str, str]:
+    """Return state and reason; what was running is lost where no process has it and nothing is written any more."""
+    status, reason = str(record.get("state", "lost")), str(record.get("reason") or damage)
+    if status == "running" and not any(map(is_held, folders)) and not any(map(is_starting, folders)):
+        status, reason = "lost", GONE
+    return status if status in STATES else "lost", " ".join(reason.split())
+
+
+def _parameters(record: dict[str, Any]) -> dict[str, Value]:
+    parameters = record.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
 
 
 def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:

@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
     settings = flatten({key: value for key, value in config.items() if key not in LEFT_OUT})
     policy = config.get("checkpoint")
     policy = policy if isinstance(policy, dict) else {}
-    seed = config.get("seed", _seed(overrides))
+    seed = config.get("seed", seed_of(overrides))
     return Run(
         folder,
         status,
@@ -136,7 +136,7 @@ def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
         return "complete", ""
     if log.stopped:
         return "stopped", log.stopped
-    if not (folder / "config.yaml").is_file() and is_starting(folder):
+    if (folder / "train.log").is_file() and not (folder / "config.yaml").is_file() and is_starting(folder):
         return "running", ""
     return "lost", "ended without a word: killed, or lost with its machine"
 
@@ -155,7 +155,8 @@ def _config(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _seed(overrides: tuple[str, ...]) -> int | None:
+def seed_of(overrides: tuple[str, ...]) -> int | None:
+    """Return the seed that a run was given; None without one."""
     given = [word.partition("=")[2] for word in overrides if word.startswith("seed=")]
     return int(given[-1]) if given and given[-1].isdecimal() else None
 

@@ -1,13 +1,131 @@
-"""What a search prints when it ends."""
+"""What a search writes into its folder and prints: at its start what it is, at its end what came of it."""
 
 import logging
+import os
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import optuna
+
+from segtrain.errors import UserError, requirement
+from segtrain.jobs import without_password
+from segtrain.results.collect import collect
+from segtrain.results.rows import make_results
+from segtrain.results.show import results_text
+from segtrain.sweep.files import write_csv, write_json
+from segtrain.sweep.history import Past, history, history_table, trials_table
+from segtrain.sweep.importance import importance, importance_table
+from segtrain.sweep.search import Plan
+from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 
 log = logging.getLogger("segtrain")
 
+MATPLOTLIB, SKLEARN = "matplotlib>=3.9", "scikit-learn>=1.6"
+
+
+def begin(plan: Plan, folder: Path) -> None:
+    """Write sweep.json, by which `segtrain results` knows the search without its study."""
+    cfg = plan.cfg
+    facts = {
+        "study": cfg["study"],
+        "storage": None if cfg["storage"] is None else without_password(cfg["storage"]),
+        "objectives": plan.objectives,
+        "space": plan.space.texts(),
+        "overrides": list(plan.overrides),
+        "n_trials": cfg["n_trials"],
+        "seeds": cfg["seeds"],
+        "command": command(),
+    }
+    write_json(folder / "sweep.json", facts)
+
+
+def command() -> str:
+    """Return the search's command as it can be typed; a password is left to be filled in."""
+    return shlex.join(["segtrain", "sweep", *map(without_password, sys.argv[1:])])
+
 
 def finish(worker: Worker) -> None:
-    """Say how many trials there are, which is the best, and how to go on."""
-    search = worker.search
-    log.info(f"{search.done()} of {search.n_trials} trials done")
+    """Write tables and pictures of all trials, show the results of those here, and say how to go on."""
+    search, folder = worker.search, worker.folder
+    past = history(search.trials(), worker.objectives)
+    said = write_reports(search.study, past, worker.objectives, folder)
+    if (shown := _results(folder)) is not None:
+        log.info(f"\n{shown}\n")
+    log.info(_counts(search, past))
+    for line in [*_elsewhere(past, folder), *said]:
+        log.info(line)
+    log.info(f"search folder  {folder}")
+    log.info(f"curves         tensorboard --logdir {shlex.quote(str(folder))}")
+    if search.done() < search.n_trials:
+        log.info(f"go on with     {command()}")
+
+
+def write_reports(study: optuna.Study, past: Sequence[Past], objectives: Mapping[str, str], folder: Path) -> list[str]:
+    """Write trials.csv, history and importance as CSV and PNG, and return what there is to say of them."""
+    if not past:
+        return []
+    write_csv(folder / "trials.csv", *trials_table(past, objectives))
+    write_csv(folder / "history.csv", *history_table(past, objectives))
+    said: list[str] = []
+    shares: dict[str, dict[str, float]] = {}
+    numbers = {trial.number for trial in past}
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number in numbers]
+    try:
+        with requirement("scikit-learn", SKLEARN):
+            shares, said = importance(study, trials, list(objectives))
+    except ValueError as error:
+        said.append(str(error))
+    if shares:
+        write_csv(folder / "importance.csv", *importance_table(shares))
+    try:
+        _draw(past, objectives, shares, folder, title=f"search {study.study_name}")
+    except ValueError as error:
+        said.append(str(error))
+    return said
+
+
+def _draw(
+    past: Sequence[Past],
+    objectives: Mapping[str, str],
+    shares: Mapping[str, Mapping[str, float]],
+    folder: Path,
+    *,
+    title: str,
+) -> None:
+    with requirement("matplotlib", MATPLOTLIB):
+        from segtrain.sweep import pictures
+
+    complete = sum(trial.state == "complete" for trial in past)
+    pictures.draw_history(folder / "history.png", past, objectives, title=title)
+    if shares:
+        pictures.draw_importance(folder / "importance.png", shares, count=complete)
+    if len(objectives) == 2 and complete:
+        pictures.draw_front(folder / "front.png", past, objectives, title=title)
+
+
+def _results(folder: Path) -> str | None:
+    """Return what `segtrain results` shows; None where none of the trials was trained here."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    try:
+        return results_text(make_results(collect(folder)), width=width)
+    except UserError:
+        return None
+
+
+def _counts(search: Search, past: Sequence[Past]) -> str:
+    states = Counter(trial.state for trial in past)
+    counts = ", ".join(f"{states[state]} {state}" for state in dict.fromkeys(trial.state for trial in past))
+    return f"{search.done()} of {search.n_trials} trials done" + (f": {counts}" if counts else "")
+
+
+def _elsewhere(past: Sequence[Past], folder: Path) -> list[str]:
+    names = [trial.folder for trial in past if trial.state != "waiting"]
+    missing = [name for name in names if not (folder / "trials" / name).is_dir()]
+    if not missing:
+        return []
+    return [f"{len(missing)} trials were trained on other machines, and have their folders there; trials.csv has all"]

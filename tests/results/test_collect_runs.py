@@ -142,3 +142,23 @@ def test_a_folder_without_runs_is_a_sentence(tmp_path: Path) -> None:
         collect(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         collect(tmp_path / "missing")
+
+
+def test_a_grids_record_says_of_a_job_what_its_folder_cannot(tmp_path: Path) -> None:
+    def record(job: int, state: str, **facts: object) -> None:
+        (tmp_path / str(job)).mkdir(exist_ok=True)
+        values = {"number": job, "state": state, "parameters": {"model": "unet", "seed": str(job)}, **facts}
+        (tmp_path / str(job) / "trial.json").write_text(json.dumps(values))
+
+    write_run(tmp_path / "0", "model=unet", "seed=0", metrics={"val/miou": 0.5})
+    record(0, "complete", seconds=33.0, values={"val/miou": 0.5})
+    write_run(tmp_path / "1", "model=unet", "seed=1")
+    record(1, "lost", reason="killed by SIGKILL")
+    record(2, "not run", reason="the grid was stopped")
+    (group,) = collect(tmp_path).groups
+    assert [(run.seed, run.status, run.reason) for run in group.runs] == [
+        (0, "complete", ""),
+        (1, "lost", "killed by SIGKILL"),
+        (2, "not run", "the grid was stopped"),
+    ]
+    assert group.runs[0].seconds == 33.0

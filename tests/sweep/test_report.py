@@ -1,0 +1,191 @@
+"""Does a search write what came of it: tables of all trials, pictures, importance, and how to go on?"""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from PIL import Image
+
+from segtrain.sweep.history import history
+from segtrain.sweep.importance import LEAST, importance
+from segtrain.sweep.report import begin, command, finish, write_reports
+from segtrain.sweep.search import Plan
+from segtrain.sweep.space import parse_space
+from segtrain.sweep.study import Search
+
+MIOU = {"val/miou": "max"}
+BOTH = {"val/miou": "max", "perf/latency_ms": "min"}
+LR, LOSS, GAMMA = (
+    FloatDistribution(1e-4, 1e-1, log=True),
+    CategoricalDistribution(["ce", "focal"]),
+    FloatDistribution(1, 4),
+)
+
+
+def trial_of(rng: np.random.Generator, number: int, *, objectives: int = 1) -> FrozenTrial:
+    """A trial whose score depends on the learning rate alone; every fifth is pruned, every seventh failed."""
+    lr, loss = float(10 ** rng.uniform(-4, -1)), str(rng.choice(["ce", "focal"]))
+    params: dict[str, Any] = {"optimizer.lr": lr, "loss": loss}
+    distributions: dict[str, Any] = {"optimizer.lr": LR, "loss": LOSS}
+    if loss == "focal":
+        params["loss.gamma"], distributions["loss.gamma"] = float(rng.uniform(1, 4)), GAMMA
+    miou = 0.7 - 0.1 * (np.log10(lr) + 2.5) ** 2
+    pruned, failed = number % 5 == 4 and objectives == 1, number % 7 == 6
+    state = TrialState.PRUNED if pruned else TrialState.FAIL if failed else TrialState.COMPLETE
+    values = [miou, 5 + 40 * rng.uniform()][:objectives]
+    return create_trial(
+        state=state,
+        values=values if state == TrialState.COMPLETE else None,
+        params=params,
+        distributions=distributions,
+        intermediate_values={0: 0.1, 3: miou / 2} if pruned else {},
+        user_attrs={"seconds": 12.5, "folder": f"{number:04}"} | ({"reason": "out of\nmemory"} if failed else {}),
+    )
+
+
+def study_of(count: int, objectives: dict[str, str]) -> optuna.Study:
+    rng = np.random.default_rng(0)
+    directions = ["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
+    study = optuna.create_study(study_name="tiny", directions=directions)
+    study.add_trials([trial_of(rng, number, objectives=len(objectives)) for number in range(count)])
+    return study
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written(study: optuna.Study, objectives: dict[str, str], folder: Path) -> list[str]:
+    trials: Sequence[FrozenTrial] = study.get_trials()
+    return write_reports(study, history(trials, objectives), objectives, folder)
+
+
+def test_the_tables_have_every_trial_and_the_best_so_far(tmp_path: Path) -> None:
+    study = study_of(20, MIOU)
+    written(study, MIOU, tmp_path)
+    trials = study.get_trials()
+    best = np.fmax.accumulate([np.nan if trial.values is None else trial.values[0] for trial in trials])
+    past = rows(tmp_path / "history.csv")
+    assert [row["best val/miou"] for row in past] == [repr(float(value)) for value in best]
+    assert {row["state"] for row in past} == {"complete", "pruned", "failed"}
+    assert (past[4]["last epoch"], past[4]["val/miou"]) == ("3", "")
+    table = rows(tmp_path / "trials.csv")
+    assert [float(row["optimizer.lr"]) for row in table] == [trial.params["optimizer.lr"] for trial in trials]
+    assert table[6]["reason"] == "out of memory"
+    assert [row["loss.gamma"] != "" for row in table] == ["loss.gamma" in trial.params for trial in trials]
+
+
+def test_importance_is_optunas_and_finds_what_matters(tmp_path: Path) -> None:
+    study = study_of(40, MIOU)
+    said = written(study, MIOU, tmp_path)
+    shares = {row["parameter"]: float(row["val/miou"]) for row in rows(tmp_path / "importance.csv")}
+    theirs = optuna.importance.get_param_importances(
+        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0), params=["loss", "optimizer.lr"]
+    )
+    assert shares == pytest.approx(theirs)
+    assert shares["optimizer.lr"] > 0.9
+    assert said[0] == "importance says nothing of loss.gamma: searched in some trials only, or always the same"
+    assert "sum to 1" in said[1]
+
+
+def test_too_few_trials_have_no_importance_and_that_is_said() -> None:
+    study = study_of(4, MIOU)
+    shares, said = importance(study, study.get_trials(), ["val/miou"])
+    assert shares == {}
+    assert f"needs {LEAST} completed trials, and there are 4" in said[0]
+
+
+def test_trials_that_all_score_the_same_have_no_importance() -> None:
+    study = optuna.create_study(direction="maximize")
+    for lr in np.linspace(0.001, 0.1, LEAST):
+        study.add_trial(create_trial(values=[0.5], params={"lr": float(lr)}, distributions={"lr": LR}))
+    shares, said = importance(study, study.get_trials(), ["val/miou"])
+    assert (shares, said) == ({}, ["importance for val/miou: all trials have the same"])
+
+
+@pytest.mark.parametrize("objectives", [MIOU, BOTH])
+def test_pictures_are_drawn(objectives: dict[str, str], tmp_path: Path) -> None:
+    written(study_of(30, objectives), objectives, tmp_path)
+    names = {"history.png", "importance.png"} | ({"front.png"} if len(objectives) == 2 else set())
+    assert {path.name for path in tmp_path.glob("*.png")} == names
+    for name in names:
+        pixels = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    assert not list(tmp_path.glob(".*"))  # nothing half-written is left
+
+
+def test_a_search_without_a_trial_that_ended_is_drawn_too(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="tiny", direction="maximize")
+    assert written(study, MIOU, tmp_path) == []
+    study.ask()
+    written(study, MIOU, tmp_path)
+    assert (tmp_path / "history.png").is_file()
+
+
+def test_without_matplotlib_the_tables_are_written_and_its_install_line_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "segtrain.sweep.pictures", raising=False)
+    monkeypatch.delattr("segtrain.sweep.pictures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)  # an import of it fails
+    said = written(study_of(30, MIOU), MIOU, tmp_path)
+    assert "pip install 'matplotlib>=" in said[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"trials.csv", "history.csv", "importance.csv"}
+
+
+def test_without_scikit_learn_the_rest_is_written_and_its_install_line_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(**arguments: Any) -> None:
+        raise ImportError("No module named 'sklearn'")
+
+    monkeypatch.setattr("segtrain.sweep.importance.FanovaImportanceEvaluator", missing)
+    said = written(study_of(30, MIOU), MIOU, tmp_path)
+    assert "pip install 'scikit-learn>=" in said[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"trials.csv", "history.csv", "history.png"}
+
+
+def test_the_start_writes_what_is_searched_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://me:secret@host/db"
+    monkeypatch.setattr(sys, "argv", ["segtrain sweep", f"storage={url}", "study=a b"])
+    cfg = {"study": "a b", "storage": url, "n_trials": 5, "seeds": 1}
+    begin(Plan(cfg, parse_space({"optimizer.lr": "interval(0, 1)"}), ("trainer=cpu",), MIOU), tmp_path)
+    text = (tmp_path / "sweep.json").read_text()
+    facts = json.loads(text)
+    assert "secret" not in text
+    assert facts["objectives"] == MIOU
+    assert facts["space"] == {"optimizer.lr": "interval(0, 1)"}
+    assert command() == "segtrain sweep 'storage=postgresql://me:***@host/db' 'study=a b'"
+
+
+def test_the_end_says_how_many_how_to_go_on_and_what_lies_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["segtrain sweep", "n_trials=12"])
+    space = parse_space({"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"})
+    trial = tmp_path / "trials" / "0000"
+    trial.mkdir(parents=True)
+    record = {"number": 0, "state": "complete", "values": {"val/miou": 0.61}, "parameters": {"optimizer.lr": 0.01}}
+    (trial / "trial.json").write_text(json.dumps(record))
+    (tmp_path / "sweep.json").write_text(json.dumps({"objectives": MIOU, "overrides": []}))
+    search = Search(study_of(10, MIOU), space, n_trials=12)
+    worker: Any = SimpleNamespace(search=search, folder=tmp_path, objectives=MIOU)
+    with caplog.at_level("INFO", logger="segtrain"):
+        finish(worker)
+    text = caplog.text
+    assert "10 of 12 trials done: 7 complete, 2 pruned, 1 failed" in text
+    assert "9 trials were trained on other machines" in text
+    assert "go on with     segtrain sweep n_trials=12" in text
+    assert "0.6100" in text
+    assert "segtrain train optimizer.lr=0.01 test=true" in text
+    assert "needs 8 completed trials" in text
