@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,18 @@ def is_run(folder: Path) -> bool:
 
 def read_run(folder: Path) -> Run:
     """Return what a run folder says; files that are damaged or missing are told in the run's reason."""
-    config, log = _config(folder), read_log(folder / "train.log")
+    configs, log = list(_configs(folder)), read_log(folder / "train.log")
+    config = configs[-1] if configs else {}
     environment, _ = read_json(folder / "environment.json")
     metrics, damage = read_json(folder / "metrics.json")
     status, reason = _status(folder, log, damage)
     command = [str(word) for word in environment.get("command") or []]
     given = environment.get("overrides", [word for word in command[1:] if "=" in word and word[0] != "-"])
     overrides = log.overrides if not environment else tuple(map(str, given))
-    settings = flatten({key: value for key, value in config.items() if key not in LEFT_OUT})
+    settings = _settings(config)
+    if len(configs) > 1:
+        begun = _settings(configs[0])
+        overrides += tuple(f"{k}={_quoted(v)}" for k, v in settings.items() if begun.get(k) != v)
     policy = config.get("checkpoint")
     policy = policy if isinstance(policy, dict) else {}
     seed = config.get("seed", seed_of(overrides))
@@ -141,18 +145,29 @@ def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
     return "lost", "ended without a word: killed, or lost with its machine"
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """Return the config of a run as it was last gone on with."""
+def _configs(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the config with which a run was begun, and those with which it was gone on with."""
     resumed = [path for path in folder.glob("resumed-*.yaml") if re.fullmatch(r"resumed-\d+", path.stem)]
-    resumed.sort(key=lambda path: -int(path.stem.partition("-")[2]))
-    for path in [*resumed, folder / "config.yaml"]:
+    for path in [folder / "config.yaml", *sorted(resumed, key=lambda path: int(path.stem.partition("-")[2]))]:
         try:
             config = yaml.load(path.read_text(encoding="utf-8"), Loader)
         except (OSError, ValueError, yaml.YAMLError):
             continue
         if isinstance(config, dict):
-            return config
-    return {}
+            yield config
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Value]:
+    return flatten({key: value for key, value in config.items() if key not in LEFT_OUT})
+
+
+def _quoted(value: Value) -> str:
+    """Return a value as an override has it; texts of more than words are quoted."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or re.fullmatch(r"[\w./:+-]+|\[.*\]", value):
+        return str(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def seed_of(overrides: tuple[str, ...]) -> int | None:

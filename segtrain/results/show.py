@@ -50,7 +50,12 @@ def results_text(
 def _summary(results: Results) -> str:
     states = [run.status for row in results.rows for run in _units(row.group)]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
-    return f"{len(results.rows)} settings, {len(states)} runs: {counts}"
+    settings, trained = len(results.rows), sum(len(row.group.runs) for row in results.rows)
+    return f"{_plural(settings, 'setting')}, {_plural(trained, 'run')}; {counts}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _units(group: Group) -> list[Run | Group]:

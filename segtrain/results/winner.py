@@ -34,7 +34,7 @@ def advice(row: Row, collection: Collection, *, title: str) -> list[str]:
     scored = eval_commands(row)
     lines = [f"{title}: train it anew and test it", f"  {train_command(row, collection)}"]
     if scored:
-        kept = "the checkpoint that it has" if len(scored) == 1 else "the checkpoints that it has, one a seed"
+        kept = "the checkpoint that it has" if len(scored) == 1 else "the checkpoints that it has (one a seed)"
         lines += [f"or score {kept} on the test split", *[f"  {command}" for command in scored[:MOST]]]
         lines += [f"  ... and those of {len(scored) - MOST} more seeds"] if len(scored) > MOST else []
     return lines

@@ -75,11 +75,12 @@ def test_a_run_that_was_resumed_took_the_time_that_it_ran(tmp_path: Path) -> Non
 
 
 def test_a_run_that_was_resumed_has_the_settings_with_which_it_went_on(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    run = write_run(tmp_path / "0", "model=unet", metrics={"val/miou": 0.5})
     for number, lr in ((2, 0.2), (10, 0.1)):
         text = (run / "config.yaml").read_text().replace("lr: 0.001", f"lr: {lr}")
         (run / f"resumed-{number}.yaml").write_text(text)
     assert read_run(run).settings["optimizer.lr"] == 0.1
+    assert read_run(run).overrides == ("model=unet", "optimizer.lr=0.1")  # which train it anew
 
 
 def test_damaged_files_are_told_and_not_fatal(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_table_has_rounded_scores_the_failure_its_log_and_the_winners_comman
     assert "0.6250 ± 0.0212" in text
     assert "2 of 3" in text
     assert f"5 failed: out of memory on cuda ({grid / '5' / 'train.log'})" in text
-    assert "2 settings, 6 runs: 5 complete, 1 failed" in text
+    assert "2 settings, 6 runs; 5 complete, 1 failed" in text
     assert "best val/miou: row 1" in text
     assert "  segtrain train model=pspnet seed=0 test=true\n" in text
     assert f"  segtrain eval 'checkpoint={grid}/3/checkpoints/best.ckpt' split=test" in text
