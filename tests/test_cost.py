@@ -50,7 +50,7 @@ def test_a_slow_network_is_measured_by_few_images() -> None:
     assert time.perf_counter() - began < 10
 
 
-def test_the_latency_is_a_median_and_the_first_calls_do_not_count() -> None:
+def test_the_latency_is_a_median_that_single_slow_images_do_not_move() -> None:
     calls: list[int] = []
 
     def call() -> None:

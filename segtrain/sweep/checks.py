@@ -49,7 +49,8 @@ def check(space: Space, overrides: Sequence[str], *, objectives: Mapping[str, st
         given = space.overrides(values)
         for problem in trial_problems(overrides, given, objectives, gpus_per_trial=gpus_per_trial, classes=classes):
             found.setdefault(problem, set()).add(number)
-    report([_attributed(problem, numbers, samples, space) for problem, numbers in found.items()])
+    good = [values for number, values in enumerate(samples) if not any(number in numbers for numbers in found.values())]
+    report([_attributed(problem, numbers, samples, good, space) for problem, numbers in found.items()])
 
 
 def trial_problems(
@@ -149,17 +150,18 @@ def _building_problems(values: Config) -> list[str]:
     return []
 
 
-def _attributed(problem: str, numbers: set[int], samples: Sequence[Values], space: Space) -> str:
+def _attributed(
+    problem: str, numbers: set[int], samples: Sequence[Values], good: Sequence[Values], space: Space
+) -> str:
     """Return the problem with the searched values that make it; nothing is added where all trials have it."""
     key = problem.partition(":")[0]
     searched = [number for number, values in enumerate(samples) if key in {name.lstrip("+") for name in values}]
     if numbers >= set(searched or range(len(samples))):
         return f"sweep.space.{problem}" if searched else problem
     failed = [samples[number] for number in sorted(numbers)]
-    passed = [values for number, values in enumerate(samples) if number not in numbers]
     for values in _subsets(failed[0], problem):
-        with_them = [values.items() <= other.items() for other in (*failed, *passed)]
-        if with_them == [True] * len(failed) + [False] * len(passed):
+        with_them = [values.items() <= other.items() for other in (*failed, *good)]
+        if with_them == [True] * len(failed) + [False] * len(good):
             return _worded(problem, space.overrides(values))
     return _worded(problem, space.overrides(failed[0]))
 

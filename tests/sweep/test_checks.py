@@ -69,8 +69,8 @@ PROBLEMS = [
     (["trainer=cpu,gpu"], ["sweep.space: with trainer=gpu: trainer.accelerator: 'gpu', but torch sees no GPU"]),
     (["inference.scale=0"], ["inference.scale: 0.0 is not above 0"]),  # of all trials, so no value makes it
     (
-        ["model=unet,fcn8s", "model/encoder=resnet18,vgg16_fc"],
-        ["sweep.space: with model=fcn8s model/encoder=resnet18:"],
+        ["optimizer=sgd,adamw", "optimizer.momentum=interval(0.8,0.9)"],
+        ["sweep.space: with optimizer=adamw: optimizer.momentum: no such key."],
     ),
 ]
 

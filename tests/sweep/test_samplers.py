@@ -114,6 +114,7 @@ def test_a_grid_that_is_gone_on_with_by_another_worker_has_no_gap_and_no_repeat(
             first.complete(asked, [0.0], {})
     assert first.ask() is None
     assert sorted(tried) == sorted(POINTS)
+    assert not any("void" in trial.user_attrs for trial in first.study.get_trials())  # no point was drawn again
 
 
 def test_dependent_parameters_are_drawn_only_where_their_condition_holds() -> None:
@@ -174,10 +175,18 @@ def test_median_waits_for_the_first_trials_and_none_prunes_nothing() -> None:
     assert set(pruned("none")) == {None}
 
 
-def test_hyperband_knows_a_trials_epochs_before_one_is_complete() -> None:
+def test_hyperband_prunes_at_the_rungs_of_its_brackets() -> None:
     ends = pruned("hyperband", epochs=27)
-    assert {end for end in ends if end is not None} <= {1, 3, 9}  # the rungs of its brackets, as Li et al. have them
+    assert {end for end in ends if end is not None} <= {1, 3, 9}  # as Li et al. have them, for eta=3
     assert pruned("hyperband", epochs=3, warmup=5) == [None] * 40  # no rung fits in
+
+
+def test_hyperband_needs_no_complete_trial_to_know_how_many_epochs_there_are() -> None:
+    chosen = settings("random", "hyperband", epochs=27)
+    search = search_of(parse_space({"x": "interval(0, 1)"}), chosen, n_trials=20)
+    trials = [asked for _ in range(20) if (asked := search.ask()) is not None]
+    ended = [search.report(asked, epoch, float(asked.values["x"])) for epoch in (0, 1) for asked in trials]
+    assert any(ended)
 
 
 @pytest.mark.parametrize(
