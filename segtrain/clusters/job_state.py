@@ -44,17 +44,47 @@ def job_facts(job: str) -> dict[str, str] | None:
     Raises:
         NoAnswerError: as `job_state` does.
     """
+    found = _show(job)
+    return found[0] if found else None
+
+
+def array_facts(array: str) -> dict[str, dict[str, str]]:
+    """Return {"12_3": facts} of the tasks of job array "12" by one question; {"12": facts} of a job that is none.
+
+    Those that SLURM has forgotten are left out.
+
+    Raises:
+        NoAnswerError: as `job_state` does.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for facts in _show(array):
+        tasks = tasks_of(facts["ArrayTaskId"]) if "ArrayTaskId" in facts else []
+        found |= {f"{array}_{task}": facts for task in tasks} or {array: facts}
+    return found
+
+
+def tasks_of(text: str) -> list[int]:
+    """Return the tasks that SLURM shows as one: "2,4-6%2" is [2, 4, 5, 6]."""
+    tasks: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        tasks += range(int(first), int(last or first) + 1)
+    return tasks
+
+
+def _show(job: str) -> list[dict[str, str]]:
+    """Return the facts of a job, or of each task of an array; none if SLURM has forgotten it."""
     command = ["scontrol", "show", "job", "--oneliner", job]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, start_new_session=True)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoAnswerError(f"scontrol: {error}") from error
     if "Invalid job id" in done.stderr or re.search(r"^Job \S+ not found$", done.stdout, flags=re.MULTILINE):
-        return None
+        return []
     found = [facts for line in done.stdout.splitlines() if "JobState" in (facts := parse_facts(line))]
     if done.returncode or not found:
         raise NoAnswerError(f"scontrol: {done.stderr.strip() or f'ended with {done.returncode}'}")
-    return found[0]
+    return found
 
 
 def parse_facts(line: str) -> dict[str, str]:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from segtrain.clusters.job_state import NoAnswerError, is_over, job_facts, job_state, parse_facts, why_over
+from segtrain.clusters.job_state import (
+    NoAnswerError,
+    array_facts,
+    is_over,
+    job_facts,
+    job_state,
+    parse_facts,
+    tasks_of,
+    why_over,
+)
 
 # of SLURM 22.05, shortened
 RUNNING = (
@@ -85,3 +94,24 @@ def test_how_a_job_ended_is_said_in_words() -> None:
     timeout = RUNNING.replace("RUNNING Reason=None", "TIMEOUT Reason=TimeLimit")
     assert why_over(parse_facts(timeout)) == "SLURM's state TIMEOUT, TimeLimit"
     assert why_over(None) == "SLURM knows nothing of it any more"
+
+
+def test_all_tasks_of_an_array_are_known_by_one_question(scontrol: Path) -> None:
+    says(scontrol, "\n".join([PENDING.replace("TaskId=0", "TaskId=2,4-5%2"), RUNNING, KILLED.replace("Id=0", "Id=1")]))
+    found = array_facts("1")
+    assert {name: facts["JobState"] for name, facts in found.items()} == {
+        "1_2": "PENDING",
+        "1_4": "PENDING",
+        "1_5": "PENDING",
+        "1_0": "RUNNING",
+        "1_1": "FAILED",
+    }
+    says(scontrol, RUNNING.replace("ArrayJobId=1 ArrayTaskId=0 ArrayTaskThrottle=2 ", ""))
+    assert list(array_facts("2")) == ["2"], "one job is no array"
+    says(scontrol, errors="slurm_load_jobs error: Invalid job id specified", status=1)
+    assert array_facts("1") == {}
+
+
+@pytest.mark.parametrize(("text", "tasks"), [("3", [3]), ("0-2%2", [0, 1, 2]), ("1,4-5,9%1", [1, 4, 5, 9])])
+def test_tasks_shown_as_one_are_told_apart(text: str, tasks: list[int]) -> None:
+    assert tasks_of(text) == tasks
