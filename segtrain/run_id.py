@@ -9,6 +9,7 @@ from segtrain.clusters.slurm import in_shell
 from segtrain.errors import UserError
 
 VARIABLE = "SEGTRAIN_RUN_ID"
+AGAIN = "SEGTRAIN_AGAIN"  # "1" in a trial that a search starts again, which goes on in its folder
 
 
 def ensure_run_id(environment: MutableMapping[str, str] = os.environ) -> str:
@@ -39,7 +40,12 @@ def in_slurm(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def requeued(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether SLURM runs this job again after it took its machine away: under the same id, in the same folder."""
+    """Say whether this command is run once more in the same folder.
+
+    SLURM does so with a job, under the same id, after it took its machine away, and a search with a trial.
+    """
+    if environment.get(AGAIN) == "1":
+        return True
     return in_slurm(environment) and int(environment.get("SLURM_RESTART_COUNT") or 0) > 0
 
 

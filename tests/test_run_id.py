@@ -83,7 +83,11 @@ def test_the_rank_is_known_before_the_trainer_exists(environment: dict[str, str]
         ({"SLURM_JOB_ID": "1", "SLURM_PROCID": "0"}, False),
         ({"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": "2"}, False),  # no task of the job: a shell in it
         ({}, False),
+        ({"SEGTRAIN_AGAIN": "1"}, True),
+        ({"SEGTRAIN_AGAIN": "0"}, False),
     ],
 )
-def test_a_job_is_run_again_where_slurm_counts_a_restart(environment: dict[str, str], expected: bool) -> None:
+def test_a_run_is_one_more_try_where_slurm_counts_a_restart_or_a_search_says_so(
+    environment: dict[str, str], expected: bool
+) -> None:
     assert requeued(environment) is expected

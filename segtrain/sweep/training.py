@@ -17,6 +17,7 @@ from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST
 from segtrain.lifeline import Lifeline
 from segtrain.ranks.ending import STOPPED, how_ended
+from segtrain.run_id import AGAIN
 from segtrain.sweep import processes as members
 from segtrain.sweep.slots import Slot
 
@@ -82,7 +83,7 @@ class Training:
         if in_use(self.folder):  # by one that saves, as its worker is dead
             return False
         resumes = (self.folder / "checkpoints" / LAST).is_file()
-        arguments = [f"resume={self.folder}"] if resumes else [*self.overrides, f"hydra.run.dir={self.folder}"]
+        arguments = [*self.overrides, f"hydra.run.dir={self.folder}"]
         if not resumes:
             (self.folder / "config.yaml").unlink(missing_ok=True)  # of a start that came to no checkpoint
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]
@@ -90,7 +91,8 @@ class Training:
             self.printed = console.tell()
             self.process = subprocess.Popen(
                 [sys.executable, *(torchrun if self.processes > 1 else []), *TRAIN, *arguments],
-                env={**self.slot.environment(), **self.lifeline.environment()},
+                # not resume=, which reads the checkpoint's config and has to be told of the user's own components
+                env={**self.slot.environment(), **self.lifeline.environment(), AGAIN: str(int(resumes))},
                 stdin=self.lifeline.stdin,
                 stdout=console,
                 stderr=subprocess.STDOUT,
