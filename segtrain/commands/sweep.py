@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
         from segtrain.sweep import search
         from segtrain.sweep.live import shown
         from segtrain.sweep.report import begin, finish
+        from segtrain.sweep.worker_job import in_worker_job
 
         dirs = search.user_config_dirs()
         plan = search.make_plan(values, HydraConfig.get().overrides.task, config_dirs=dirs)
@@ -32,7 +33,8 @@ def main(cfg: DictConfig) -> None:
         worker = search.make_worker(plan, study, folder)
         with shown(worker):
             end = worker.run()
-        finish(worker)
+        if not in_worker_job():  # who submitted it reports
+            finish(worker)
         if end.status:
             fail(end.sentence, end.status)
 

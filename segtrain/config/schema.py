@@ -33,6 +33,13 @@ class Norm(Enum):
     frozen = "frozen"
 
 
+class Launcher(Enum):
+    """Where the trials of a search run."""
+
+    local = "local"
+    slurm = "slurm"
+
+
 class CacheKind(Enum):
     """Where decoded samples are kept."""
 
@@ -219,6 +226,22 @@ class CheckConfig(TrainConfig):
 
 
 @dataclass
+class SlurmSettings:
+    """The jobs that run a search's trials on SLURM."""
+
+    partition: str | None
+    workers: int
+    minutes: int
+    gpus: int | None
+    cpus: int
+    memory: int | None
+    account: str | None
+    qos: str | None
+    setup: list[str] | None
+    sbatch: dict[str, Any] | None
+
+
+@dataclass
 class SweepConfig(TrainConfig):
     """Root of configs/sweep.yaml: a training's configuration, what is searched in it, and how."""
 
@@ -231,3 +254,5 @@ class SweepConfig(TrainConfig):
     gpus_per_trial: int
     slots: int | None
     retries: int
+    launcher: Launcher
+    slurm: SlurmSettings

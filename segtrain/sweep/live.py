@@ -22,6 +22,9 @@ from segtrain.sweep.worker import Worker
 log = logging.getLogger("segtrain")
 
 REFRESH = 0.5  # seconds between two tables
+GAP = 3  # characters between two columns
+PARAMETERS = 20  # characters that their column has at least
+FAR = "trained"  # the column that says how far a training is
 QUERY = 1.0  # seconds between two questions to the study and looks into the run folders
 
 
@@ -121,18 +124,31 @@ class View:
             progress.look()
 
     def _table(self, width: int) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        columns = [("trial", 0), ("slot", 80), ("far", 0), (self.objective, 40), ("best", 60), ("time", 50)]
-        kept = [name for name, least in columns if width >= least]
-        for name in kept:
-            right = name in (self.objective, "best", "time")
-            table.add_column("" if name == "far" else name, justify="right" if right else "left", no_wrap=True)
-        if wide := width >= 70:
-            table.add_column("parameters", no_wrap=True, overflow="ellipsis")
-        for running in self.worker.running:
-            cells = self._cells(running)
-            table.add_row(*[cells[name] for name in kept], *([short(running.asked.values)] if wide else []))
+        rows = [self._cells(running) for running in self.worker.running]
+        kept, rest = self._fitting(rows, width)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=rest >= PARAMETERS)
+        for name in ("trial", "slot", FAR, self.objective, "best", "time"):
+            if name in kept:
+                right = name in (self.objective, "best", "time")
+                table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        if rest >= PARAMETERS:
+            table.add_column("parameters", no_wrap=True, overflow="ellipsis", ratio=1)
+        for running, cells in zip(self.worker.running, rows, strict=True):
+            values = [short(running.asked.values)] if rest >= PARAMETERS else []
+            table.add_row(*[text for name, text in cells.items() if name in kept], *values)
         return table
+
+    def _fitting(self, rows: list[dict[str, str]], width: int) -> tuple[list[str], int]:
+        """Return the columns that fit, whole, by how much they matter, and the characters that they leave."""
+        kept: list[str] = []
+        rest = width
+        for name in ("trial", FAR, self.objective, "time", "best", "slot"):
+            needed = GAP + max(len(name), *(len(cells[name]) for cells in rows)) if rows else GAP + len(name)
+            if kept and needed > rest:
+                break
+            kept.append(name)
+            rest -= needed
+        return kept, rest
 
     def _cells(self, running: Running) -> dict[str, str]:
         training: Training | None = running.training
@@ -145,7 +161,7 @@ class View:
         return {
             "trial": running.asked.folder,
             "slot": "GPU " + ",".join(map(str, running.slot.gpus)) if running.slot.gpus else str(running.slot.number),
-            "far": far,
+            FAR: far,
             self.objective: number(None if progress is None else progress.last),
             "best": number(None if progress is None else progress.best),
             "time": clock(seconds_of(running)),
@@ -159,7 +175,8 @@ class View:
             if status.counts.get(state)
         ]
         lines = [f"{status.done} of {status.n_trials} trials: {', '.join(counts) or 'none has begun'}"]
-        lines[0] += "" if self.worker.interrupted else f"; {left(status)}"
+        over = self.worker.interrupted or status.done >= status.n_trials
+        lines[0] += "" if over else f"; {left(status)}"
         if len(status.best) == 1:
             lines.append(f"best {_best(status)}: {short(status.best[0].params)}")
         elif status.best:

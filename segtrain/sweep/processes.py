@@ -8,9 +8,7 @@ from pathlib import Path
 
 from segtrain.ranks.ending import STOPPED
 
-# torchrun's table of the ranks that failed; what rank 0 says of one that was killed (segtrain.ranks)
-STATUS = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)", re.MULTILINE)
-KILLED = re.compile(r"^segtrain: rank \d+ (?:was killed by signal (\d+)|has died without a word)", re.MULTILINE)
+STATUS = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)", re.MULTILINE)  # in torchrun's table of the ranks that failed
 
 
 def ask_to_stop(pid: int, *, torchrun: bool) -> None:
@@ -31,11 +29,6 @@ def kill_all(pid: int) -> None:
     """End a process and all that it has started, torchrun's ranks too, which are in sessions of their own."""
     for member in family(pid):
         _send(member, signal.SIGKILL)
-    kill_group(pid)
-
-
-def kill_group(pid: int) -> None:
-    """End all processes of the group of one, which it may have left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
@@ -62,10 +55,10 @@ def children(pid: int) -> list[int]:
 
 
 def status_of(status: int, printed: str) -> int:
-    """Return the status of a training of several processes as that of one: who starts them ends with 1 either way.
+    """Return the status of a training under torchrun as that of its ranks: torchrun ends with 1 either way.
 
     Args:
-        status: of the process that was started, negative for a signal.
+        status: of the process that was started, torchrun or not; negative for a signal.
         printed: what it printed.
 
     Returns:
@@ -76,8 +69,5 @@ def status_of(status: int, printed: str) -> int:
     ranks = [int(text) for text in STATUS.findall(printed)]
     if STOPPED in ranks:
         return STOPPED
-    if killed := [rank for rank in ranks if rank < 0 and rank != -signal.SIGTERM]:
-        return killed[0]
-    if said := KILLED.search(printed):
-        return -int(said[1] or signal.SIGKILL)
-    return status
+    killed = [rank for rank in ranks if rank < 0 and rank != -signal.SIGTERM]
+    return killed[0] if killed else status

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from segtrain.config.check import report
 from segtrain.config.searched import OWN
 from segtrain.errors import UserError
 from segtrain.sweep.checks import check
+from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
 from segtrain.sweep.samplers import SamplerSettings, setting_problems
 from segtrain.sweep.slots import slots_of
+from segtrain.sweep.slurm import SlurmWorkers
 from segtrain.sweep.space import Space, parse_space
 from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
+from segtrain.sweep.worker_job import JobWorker, in_worker_job
 
 log = logging.getLogger("segtrain")
 
@@ -66,6 +70,7 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
         raise UserError(f"retries: {cfg['retries']} is negative; give 0 or more")
     if cfg["resume"] is not None:
         raise UserError("resume: a search goes on by its own command, and its trials with it; leave it out")
+    check_launcher(cfg, overrides)
     space = parse_space(cfg["sweep"]["space"] or {})
     objectives, settings = _objectives(cfg), _settings(cfg)
     report(
@@ -182,14 +187,16 @@ def open_study(plan: Plan, folder: Path) -> Search:
 
 
 def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
-    """Return what runs trials on this machine."""
+    """Return what runs trials on this machine, or has SLURM's jobs run them."""
     cfg = plan.cfg
-    return Worker(
-        study,
-        folder,
-        overrides=[*(f"--config-dir={path}" for path in plan.config_dirs), *plan.overrides],
-        slots=slots_of(cfg),
-        seeds=range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
-        objectives=plan.objectives,
-        retries=cfg["retries"],
-    )
+    shared: dict[str, Any] = {
+        "overrides": [*(f"--config-dir={path}" for path in plan.config_dirs), *plan.overrides],
+        "seeds": range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
+        "objectives": plan.objectives,
+        "retries": cfg["retries"],
+    }
+    if cfg["launcher"] == "slurm":
+        gpus = gpus_per_worker(cfg)
+        warn_of_sqlite(cfg["storage"], folder)
+        return SlurmWorkers(study, folder, arguments=sys.argv[1:], settings=cfg["slurm"], gpus=gpus, **shared)
+    return (JobWorker if in_worker_job() else Worker)(study, folder, slots=slots_of(cfg), **shared)

@@ -85,6 +85,7 @@ class Search:
         self.exhausted = False
         self.combinations = combinations(space)  # None where there is no end of them
         self.worker: Mapping[str, str] = {}  # the mark of this one, see `Presence`
+        self.job = ""  # of SLURM, in which this one runs: by it its trials are found if the job is lost
         self.held: set[int] = set()  # numbers of the trials that this process runs
         self.lookout = Lookout(study, storage)
 
@@ -168,6 +169,8 @@ class Search:
             return self._void(trial, "repeat")
         folder = attributes.get("folder", f"{trial.number:04}")
         trial.set_user_attr("folder", folder)
+        if self.job:
+            trial.set_user_attr("job", self.job)
         trial.set_user_attr("worker", dict(self.worker))  # the last: from now on it is waited for as long as we live
         self.held.add(trial.number)
         return Asked(trial, values, folder, attributes.get("tries", 0), attributes.get("spent", 0.0))

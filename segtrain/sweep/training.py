@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -18,14 +19,14 @@ from segtrain.checkpoint import LAST
 from segtrain.lifeline import Lifeline
 from segtrain.ranks.ending import STOPPED, how_ended
 from segtrain.run_id import AGAIN
-from segtrain.sweep import processes as members
+from segtrain.sweep.processes import ask_to_stop, kill_all, status_of
 from segtrain.sweep.slots import Slot
 
 log = logging.getLogger("segtrain")
 
 TRAIN = ("-m", "segtrain", "train")
 CONSOLE = "console.log"
-TAIL = 20  # lines that it printed last
+PRINTED, TAIL = 1000, 20  # lines that it printed last: what its end is read from, and what is kept of them
 PATIENCE = 600.0  # seconds for the checkpoint of a training that was asked to stop
 BUSY = "another process is training here"  # as a run says it whose folder is locked
 # what the ranks of a run say when the system has killed one
@@ -111,13 +112,13 @@ class Training:
             self._begin()
             return None
         if self.asked and time.monotonic() - self.asked_at > PATIENCE:
-            members.kill_all(self.process.pid)
+            kill_all(self.process.pid)
         # its remains are ended before its number is free again, and with them their hold of the folder
         if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        members.kill_group(self.process.pid)
-        printed = read_from(self.folder / CONSOLE, self.printed)
-        self.ending = self._ending(members.status_of(self.process.wait(), printed), printed)
+        kill_all(self.process.pid)
+        printed = last_lines(self.folder / CONSOLE, PRINTED, start=self.printed)
+        self.ending = self._ending(status_of(self.process.wait(), printed), printed)
         return self.ending
 
     def _ending(self, status: int, printed: str) -> Ending:
@@ -139,13 +140,13 @@ class Training:
         """Let it save and end after its step."""
         self.asked, self.asked_at = reason, time.monotonic()
         if self.process is not None and self.ending is None:
-            members.ask_to_stop(self.process.pid, torchrun=self.processes > 1)
+            ask_to_stop(self.process.pid, torchrun=self.processes > 1)
 
     def kill(self) -> None:
         """End all its processes at once."""
         self.asked = self.asked or "killed"
         if self.process is not None and self.ending is None:
-            members.kill_all(self.process.pid)
+            kill_all(self.process.pid)
 
 
 def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
@@ -177,19 +178,28 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def read_from(path: Path, start: int) -> str:
-    """Return what a text file has from a byte on."""
+def last_lines(path: Path, count: int = TAIL, *, start: int = 0) -> str:
+    """Return the end of a text file.
+
+    Args:
+        path: the file.
+        count: lines at most.
+        start: the byte before which nothing is taken.
+    """
     if not path.is_file():
         return ""
     with path.open("rb") as file:
         file.seek(start)
-        return file.read().decode("utf-8", errors="replace")
+        return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-count:])
 
 
-def _reason(tail: str) -> str:
+def _reason(printed: str) -> str:
     """Return the sentence of a user's mistake, or the last line of a traceback."""
-    lines = [line for line in tail.splitlines() if line.strip()]
+    lines = [line for line in printed.splitlines() if line.strip()]
     starts = [index for index, line in enumerate(lines) if line.startswith("segtrain: ")]
     if starts:
-        return "\n".join(lines[starts[-1] :]).removeprefix("segtrain: ")
+        first = starts[-1]
+        # torchrun prints more behind it; the problems of a list are indented
+        more = list(takewhile(lambda line: line.startswith(" "), lines[first + 1 :]))
+        return "\n".join([lines[first].removeprefix("segtrain: "), *more])
     return lines[-1].strip() if lines else ""

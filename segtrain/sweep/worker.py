@@ -166,7 +166,7 @@ class Worker:
         if self.stopping or not free or time.monotonic() < self.next_ask:
             return False
         try:
-            self._take_over()
+            self.take_over()
             for slot in free:
                 if (asked := self.search.ask()) is None:
                     self.next_ask = time.monotonic() + IDLE
@@ -177,7 +177,8 @@ class Worker:
             return False
         return True
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
+        """Ask the trials again whose workers are dead, and note it in their records."""
         for lost in self.search.take_over():
             if lost.folder is not None and (folder := self.folder / "trials" / lost.folder).is_dir():
                 why = "lost with its worker"

@@ -13,11 +13,9 @@ import time
 from pathlib import Path
 
 given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-resumed = "resume" in given
-run = Path(given["resume"] if resumed else given["hydra.run.dir"])
-if resumed:
-    given = {**json.loads((run / "config.yaml").read_text()), **given}
-else:
+resumed = os.environ["SEGTRAIN_AGAIN"] == "1"
+run = Path(given["hydra.run.dir"])
+if not resumed:
     assert not (run / "config.yaml").exists(), "another run is here already"
     (run / "config.yaml").write_text(json.dumps(given))
 lock = (run / "config.yaml").open("a")

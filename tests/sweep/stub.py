@@ -20,10 +20,10 @@ def stop(*_):
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
 given = dict(argument.split("=", 1) for argument in sys.argv[2:])
-run = pathlib.Path(given.get("hydra.run.dir") or given["resume"])
+run = pathlib.Path(given["hydra.run.dir"])
 run.mkdir(parents=True, exist_ok=True)
 with open(os.environ["STUB_CALLS"], "a") as calls:
-    calls.write(json.dumps({"run": str(run), "resumes": "resume" in given, **given}) + "\\n")
+    calls.write(json.dumps({"run": str(run), "resumes": os.environ["SEGTRAIN_AGAIN"] == "1", **given}) + "\\n")
 deadline = time.monotonic() + float(os.environ["STUB_SECONDS"])
 while time.monotonic() < deadline:
     time.sleep(0.02)

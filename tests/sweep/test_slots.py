@@ -267,4 +267,4 @@ def test_trials_are_checked_on_the_gpus_that_they_have(
         initialize_config_dir(config_dir(), version_base="1.3"),
         nullcontext() if sentence is None else pytest.raises(UserError, match=re.escape(sentence)),
     ):
-        search.check_trials(plan, samples=1)
+        search.check_trials(plan)

@@ -1,0 +1,475 @@
+"""What is submitted to SLURM for a search, what becomes of jobs that end, and which settings are refused?"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Compose
+from optuna.trial import TrialState
+
+from segtrain.clusters.submit import make_executor, submit
+from segtrain.config.check import check_keys
+from segtrain.config.schema import SweepConfig
+from segtrain.errors import UserError
+from segtrain.signals import EARLY
+from segtrain.sweep import slurm, worker_job
+from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
+from segtrain.sweep.slurm import SlurmWorkers
+from segtrain.sweep.space import parse_space
+from segtrain.sweep.study import Search
+from segtrain.sweep.worker_job import JobWorker, give_up
+
+Config = Callable[..., dict[str, Any]]
+
+# SLURM's commands as they answer: jobs are numbered from 7, and each one's facts lie in a file of its number
+COMMANDS = {
+    "sbatch": """
+if grep -q partition=wrong "$1"; then
+    echo "sbatch: error: invalid partition specified: wrong" >&2
+    echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
+    exit 1
+fi
+id=$((7 + $(ls $HERE | grep -c '^job-')))
+cp "$1" $HERE/job-$id.sh
+env > $HERE/environment
+echo "JobState=RUNNING Restarts=0 ExitCode=0:0" > $HERE/$id
+echo "Submitted batch job $id"
+""",
+    "srun": "exit 1",
+    "scontrol": """
+echo scontrol "$@" >> $HERE/calls
+[ "$1" = show ] || exit 0
+[ -f $HERE/silent ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
+for last; do :; done
+[ -f $HERE/$last ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
+echo "JobId=$last $(cat $HERE/$last)"
+""",
+    "scancel": """
+echo scancel "$@" >> $HERE/calls
+for last; do :; done
+echo "JobState=CANCELLED Restarts=0 ExitCode=0:15" > $HERE/$last
+""",
+    "sinfo": "echo gpu; echo cpu",
+}
+
+
+class Cluster:
+    """Commands named as SLURM's, and what was asked of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def set(self, job: int, state: str, *, code: str = "0:0", restarts: int = 0) -> None:
+        (self.folder / str(job)).write_text(f"JobState={state} Restarts={restarts} ExitCode={code} Reason=None\n")
+
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [line for line in lines if not line.startswith("scontrol show")]
+
+    def submitted(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("job-*.sh"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    for name, body in COMMANDS.items():
+        path = folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\nHERE={folder}\n{body}")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    return Cluster(folder)
+
+
+@pytest.fixture
+def sweep_config(compose_config: Compose) -> Config:
+    return lambda *overrides: check_keys(compose_config("study=a", *overrides, name="sweep"), SweepConfig)
+
+
+SETTINGS: dict[str, Any] = {
+    "partition": None,
+    "workers": 2,
+    "minutes": 30,
+    "gpus": None,
+    "cpus": 3,
+    "memory": None,
+    "account": None,
+    "qos": None,
+    "setup": [],
+    "sbatch": {},
+}
+
+
+def script(folder: Path, *, gpus: int = 0, **settings: Any) -> list[str]:
+    """Return the lines of what sbatch gets."""
+    executor = make_executor(folder, {**SETTINGS, **settings}, name="segtrain-a", gpus=gpus)
+    return executor._make_submission_file_text("command", "id").splitlines()
+
+
+def test_what_is_asked_of_sbatch_is_what_the_settings_say(cluster: Cluster, tmp_path: Path) -> None:
+    lines = script(
+        tmp_path,
+        gpus=2,
+        partition="gpu",
+        memory=16,
+        account="lab",
+        qos="low",
+        setup=["module load cuda"],
+        sbatch={"constraint": "a100", "mail_type": "END"},
+    )
+    asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert asked >= {"partition=gpu", "time=30", "gpus-per-node=2", "cpus-per-task=3", "mem=16GB", "account=lab"}
+    assert asked >= {"qos=low", "constraint=a100", "mail-type=END", "requeue", "signal=USR2@90", "open-mode=append"}
+    assert asked >= {"nodes=1", "ntasks-per-node=1", "job-name=segtrain-a"}
+    assert lines.index("module load cuda") < lines.index("# command")
+    (command,) = [line for line in lines if line.startswith("srun")]
+    assert "--cpus-per-task=3" in command
+
+
+def test_what_is_not_set_is_left_to_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    text = "\n".join(script(tmp_path))
+    assert not [word for word in ("partition", "gpus", "--mem", "account", "qos", "setup") if word in text]
+
+
+def test_a_refusal_of_sbatch_is_a_sentence_with_the_partitions_that_there_are(cluster: Cluster, tmp_path: Path) -> None:
+    executor = make_executor(tmp_path, {**SETTINGS, "partition": "wrong"}, name="a", gpus=0)
+    with pytest.raises(UserError, match=r"invalid partition specified: wrong; .*; partitions: cpu, gpu$") as error:
+        submit(executor, print)
+    assert "sbatch: error" not in str(error.value)
+
+
+def test_a_machine_without_slurm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^launcher: slurm, and this machine has no sbatch; .*launcher=local"):
+        script(tmp_path)
+
+
+def test_a_missing_submitit_is_named(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"^launcher: slurm .*pip install 'submitit>=1.5.2,<2'"):
+        script(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"minutes": 0}, r"^slurm.minutes: 0 is not a positive number"),
+        ({"cpus": -1}, r"^slurm.cpus: -1 is not a positive number"),
+        ({"memory": 0}, r"^slurm.memory: 0 is not a positive number"),
+        ({"sbatch": {"cpus_per_task": 3}}, r"^slurm.sbatch.cpus-per-task: give it as slurm.cpus"),
+        ({"sbatch": {"array": "0-3"}}, r"^slurm.sbatch.array: .*leave it out"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    cluster: Cluster, tmp_path: Path, settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        script(tmp_path, **settings)
+
+
+def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CONF", "OTHER"):
+        monkeypatch.setenv(name, "5")
+    submit(make_executor(tmp_path, SETTINGS, name="a", gpus=0), print)
+    names = {line.partition("=")[0] for line in (cluster.folder / "environment").read_text().splitlines()}
+    assert {"SLURM_CONF", "OTHER"} <= names
+    assert not {"SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK"} & names
+    assert os.environ["SLURM_JOB_ID"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus"),
+    [
+        ((), 1),
+        (("gpus_per_trial=4",), 4),
+        (("trainer=cpu",), 0),
+        (("slurm.gpus=3",), 3),
+        (("trainer=cpu", "slurm.gpus=2"), 2),
+    ],
+)
+def test_a_worker_has_the_gpus_of_a_trial_if_none_are_said(
+    sweep_config: Config, overrides: Sequence[str], gpus: int
+) -> None:
+    assert gpus_per_worker(sweep_config("launcher=slurm", *overrides)) == gpus
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("slurm.partition=gpu",), r"^slurm.partition: it is of launcher=slurm"),
+        (("launcher=slurm", "slurm.workers=0"), r"^slurm.workers: 0 is not a positive number"),
+        (("launcher=slurm", "slurm.gpus=-1"), r"^slurm.gpus: -1 is negative"),
+        (("launcher=slurm", "slurm.gpus=1", "gpus_per_trial=2"), r"^slurm.gpus: 1 for each worker.*gpus_per_trial=2"),
+        (("launcher=slurm", "slurm.gpus=2", "gpus=[0,2]"), r"^gpus: a worker has slurm.gpus=2.*no 2"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    sweep_config: Config, overrides: Sequence[str], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check_launcher(sweep_config(*overrides), overrides)
+
+
+def test_a_worker_in_its_job_takes_the_arguments_of_the_command(
+    sweep_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("launcher=slurm", "slurm.partition=gpu", "launcher=local")
+    monkeypatch.setenv(worker_job.VARIABLE, "12")
+    cfg = sweep_config(*overrides)
+    check_launcher(cfg, overrides)
+    assert cfg["launcher"] == "local"
+
+
+def test_an_unknown_key_and_launcher_are_refused(compose_config: Compose) -> None:
+    for override in ("+slurm.partitoin=gpu", "launcher=slrum"):
+        with pytest.raises(UserError, match=r"slurm.partitoin: no such key. Did you mean|launcher: .*slrum"):
+            check_keys(compose_config("study=a", override, name="sweep"), SweepConfig)
+
+
+@pytest.mark.parametrize(
+    ("storage", "folder", "warns"),
+    [
+        (None, "/data/a", True),
+        ("sqlite:////data/study.db", "/data/a", True),
+        ("postgresql://a@b/c", "/data/a", False),
+        (None, "/data/local/a", False),
+        (None, "/database", False),
+    ],
+)
+def test_a_study_in_a_file_that_machines_share_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, storage: str | None, folder: str, warns: bool
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/a / ext4 rw 0 0\nserver:/x /data nfs4 rw 0 0\n/dev/b /data/local xfs rw 0 0\n")
+    warn_of_sqlite(storage, Path(folder), mounts=mounts)
+    assert ("SQLite file on nfs4" in caplog.text) == warns
+
+
+class Workers(SlurmWorkers):
+    """A search's jobs, where something happens between two looks at them."""
+
+    def __init__(self, folder: Path, *, then: Sequence[Callable[[], object]] = (), arguments: Any = ("a=1",)) -> None:
+        folder.mkdir(exist_ok=True)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/study.db")
+        study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True, direction="maximize")
+        search = Search(study, parse_space({"x": "interval(0, 1)"}), n_trials=2, retries=1)
+        shared: Mapping[str, Any] = {"overrides": [], "seeds": [0], "objectives": {"val/miou": "max"}, "retries": 1}
+        super().__init__(search, folder, arguments=arguments, settings=SETTINGS, gpus=0, **shared)
+        self.then = list(then)
+
+    def _wait(self, seconds: float) -> None:
+        assert self.then, "the jobs are waited for without end"
+        self.then.pop(0)()
+
+    def ask(self, job: str) -> Any:
+        """Begin a trial as a job would."""
+        self.search.job = job
+        asked = self.search.ask()
+        assert asked is not None
+        folder = self.folder / "trials" / asked.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "trial.json").write_text(json.dumps({"number": asked.trial.number, "state": "running"}))
+        return asked
+
+    def complete(self) -> None:
+        while (asked := self.search.ask()) is not None:
+            self.search.complete(asked, [0.5], {})
+
+
+def test_jobs_that_are_killed_are_replaced_and_their_trials_asked_again_at_once(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose() -> None:
+        workers.ask("7.0")
+        workers.ask("8.0")
+        cluster.set(7, "FAILED", code="0:9")
+
+    def end() -> None:
+        again = [t for t in workers.search.study.trials if t.state == TrialState.WAITING]
+        assert [(t.user_attrs["again"], t.user_attrs["tries"], t.user_attrs["folder"]) for t in again] == [
+            (0, 1, "0000")
+        ]
+        assert json.loads((workers.folder / "trials" / "0000" / "trial.json").read_text())["state"] == "lost"
+        assert json.loads((workers.folder / "trials" / "0001" / "trial.json").read_text())["state"] == "running"
+        for job in (8, 9):
+            cluster.set(job, "COMPLETED")
+
+    workers = Workers(tmp_path / "search", then=[lose, end])
+    with caplog.at_level("INFO", "segtrain"):
+        workers.run()
+    assert cluster.submitted() == ["job-7.sh", "job-8.sh", "job-9.sh"]
+    assert "worker job 7 ended (SLURM's state FAILED, killed by signal 9); job 9 comes in its place" in caplog.text
+
+
+def test_a_place_is_filled_again_as_often_as_retries_say(cluster: Cluster, tmp_path: Path) -> None:
+    def lose_all() -> None:
+        for job in range(7, 7 + len(cluster.submitted())):
+            cluster.set(job, "NODE_FAIL")
+
+    workers = Workers(tmp_path / "search", then=[lose_all] * 9)
+    end = workers.run()
+    assert end.status == 1
+    assert end.sentence.startswith("no worker is left: worker job 9 ended (SLURM's state NODE_FAIL")
+    assert len(cluster.submitted()) == 4
+
+
+def test_a_job_that_ends_by_a_mistake_is_not_replaced_and_says_it(cluster: Cluster, tmp_path: Path) -> None:
+    def fail() -> None:
+        (workers.home / "7_0_log.out").write_text("more\nsegtrain: loss: no such thing\nsrun: error: exit code 1\n")
+        cluster.set(7, "FAILED", code="1:0")
+        cluster.set(8, "CANCELLED", code="0:15")
+
+    workers = Workers(tmp_path / "search", then=[fail])
+    end = workers.run()
+    assert end.status == 1
+    assert "left: worker job 7 failed: loss: no such thing; worker job 8 ended (SLURM's state CANCELLED" in end.sentence
+    assert len(cluster.submitted()) == 2
+
+
+def test_a_search_whose_trials_are_done_waits_for_its_jobs_and_ends_those_that_have_not_begun(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def finish() -> None:
+        workers.complete()
+        cluster.set(7, "RUNNING")
+        cluster.set(8, "PENDING")
+
+    workers = Workers(tmp_path / "search", then=[finish, lambda: None, lambda: cluster.set(7, "COMPLETED")])
+    workers.run()
+    assert cluster.calls() == ["scancel 8"]
+    again = Workers(tmp_path / "search")
+    again.run()
+    assert len(cluster.submitted()) == 2, "a search that is done submits nothing"
+
+
+def test_trials_of_a_job_that_slurm_runs_again_are_asked_again_and_not_those_that_it_runs_now(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def requeue() -> None:
+        workers.ask("7.0")
+        workers.ask("7.1")
+        cluster.set(7, "RUNNING", restarts=1)
+
+    def end() -> None:
+        lost = [trial.number for trial in workers.search.study.trials if trial.state == TrialState.FAIL]
+        assert lost == [0]
+        for job in (7, 8):
+            cluster.set(job, "COMPLETED")
+
+    workers = Workers(tmp_path / "search", then=[requeue, end])
+    workers.run()
+
+
+def test_a_controller_that_does_not_answer_is_asked_again(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer() -> None:
+        (cluster.folder / "silent").unlink()
+        workers.complete()
+        for job in (7, 8):
+            cluster.set(job, "COMPLETED")
+
+    silence = (cluster.folder / "silent").touch
+    workers = Workers(tmp_path / "search", then=[silence, lambda: None, answer])
+    workers.run()
+    assert caplog.text.count("Unable to contact slurm controller") == 1
+    assert len(cluster.submitted()) == 2
+
+
+def test_a_command_that_was_killed_is_gone_on_with_by_the_same_with_its_jobs(cluster: Cluster, tmp_path: Path) -> None:
+    def killed() -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Workers(tmp_path / "search", then=[killed]).run()
+    cluster.set(7, "FAILED", code="0:9")
+    other = Workers(tmp_path / "search", arguments=("a=2",))
+    with pytest.raises(UserError, match=r"job 8 of this search still runs, by another command: a=1; .*scancel 8"):
+        other.run()
+
+    def end() -> None:
+        workers.complete()
+        for job in (8, 9):
+            cluster.set(job, "COMPLETED")
+
+    workers = Workers(tmp_path / "search", then=[end], arguments=("slurm.workers=2", "a=1"))
+    workers.run()
+    assert len(cluster.submitted()) == 3
+
+
+def test_ctrl_c_has_running_jobs_save_without_being_run_again_and_ends_waiting_ones(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def interrupt() -> None:
+        cluster.set(8, "PENDING")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    workers = Workers(tmp_path / "search", then=[interrupt])
+    end = workers.run()
+    assert cluster.calls() == [
+        *("scontrol update JobId=7 Requeue=0", "scancel --signal=TERM 7"),
+        *("scontrol update JobId=8 Requeue=0", "scancel 8"),
+    ]
+    assert end.status == 130
+    assert signal.getsignal(signal.SIGINT) == before
+    assert json.loads((workers.home / "jobs.json").read_text())["jobs"] == []
+
+
+def test_ctrl_c_once_more_does_not_wait(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def scancel(*arguments: str) -> None:
+        asked.append(" ".join(arguments))
+        if len(asked) == 1:
+            interrupt()
+
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "_scancel", scancel)
+    Workers(tmp_path / "search", then=[interrupt]).run()
+    assert asked[0] == "--signal=TERM 7"
+    assert asked[-1] == "7 8"
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_that_is_signalled_has_its_job_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(worker_job, "requeue_job", lambda: asked.append("requeue"))
+    monkeypatch.setenv(worker_job.VARIABLE, "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    others = Workers(tmp_path / "search")
+    lost = others.ask("7.0")
+    worker = JobWorker(
+        others.search, others.folder, overrides=[], slots=[], seeds=[0], objectives={"val/miou": "max"}, retries=1
+    )
+    if early:
+        monkeypatch.setattr(worker_job, "EARLY", [signal.SIGUSR2])
+    else:
+        worker.show = lambda worker: os.kill(os.getpid(), signal.SIGUSR2)
+    assert worker.run().status == 75
+    assert asked == ["requeue"]
+    assert others.search.study.trials[lost.trial.number].state == TrialState.FAIL
+    assert others.search.job == "7.1"
+    assert EARLY == []
+
+
+def test_a_trial_that_ended_in_time_is_not_asked_again(tmp_path: Path) -> None:
+    workers = Workers(tmp_path / "search")
+    asked = workers.ask("7.0")
+    workers.search.complete(asked, [0.5], {})
+    give_up(workers, "7")
+    assert [trial.state for trial in workers.search.study.trials] == [TrialState.COMPLETE]
