@@ -173,6 +173,7 @@ def test_the_winners_command_composes_to_its_config(grid: Path, compose_config: 
     (folder / "0" / "environment.json").write_text(json.dumps(environment))
     command = shlex.split(train_command(make_results(collect(folder)).rows[0], collect(folder)))
     assert command[:4] == ["segtrain", "train", "--config-dir", "/my configs"]
+    assert not {"hydra.run.dir=/x", "test=false"} & set(command)
     cfg = compose_config(*quote_paths(command[4:]))
     assert (cfg.seed, cfg.test, cfg.loss.gamma, cfg.dataset.root) == (4, True, 3, "/a b/c,d")
     assert cfg.trainer.limit_train_batches == 2

@@ -29,6 +29,15 @@ def test_a_key_below_a_chosen_group_is_shown_where_it_differs_within_the_choice(
     assert shown(tmp_path) == {"loss": ["ce", "focal", "focal"], "loss.gamma": [None, 2.0, 3.0]}
 
 
+def test_what_a_file_of_the_users_own_changed_below_a_chosen_group_is_shown_too(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "loss=ce", metrics=SCORES)
+    for job, gamma in enumerate((2.0, 3.0), 1):
+        run = write_run(tmp_path / str(job), "loss=focal", metrics=SCORES)
+        text = (run / "config.yaml").read_text().replace("gamma: 2.0", f"gamma: {gamma}")
+        (run / "config.yaml").write_text(text)
+    assert shown(tmp_path) == {"loss": ["ce", "focal", "focal"], "loss.gamma": [None, 2.0, 3.0]}
+
+
 def test_values_are_those_of_the_config_also_of_runs_that_did_not_give_them(tmp_path: Path) -> None:
     write_run(tmp_path / "0", metrics=SCORES)
     write_run(tmp_path / "1", "optimizer.lr=1e-2", metrics=SCORES)
