@@ -19,7 +19,7 @@ from segtrain.config.searched import gather_ranges
 from segtrain.config.suggest import listed
 from segtrain.config.wording import null_group_problem, raised_by_hydra, reword
 from segtrain.errors import UserError, full_disk, message_of
-from segtrain.jobs import finish_sweep
+from segtrain.grid.table import finish_grid
 from segtrain.lifeline import hold_lifeline
 from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id, in_slurm
@@ -57,12 +57,16 @@ def launch(main: Callable[[], Any], command: str) -> None:
         elif {"-m", "--multirun"} & set(sys.argv):
             way = "it runs its trials itself; leave -m out" if command == "sweep" else "call it once for each"
             raise UserError(f"-m: {command} is one job; {way}")
-        elif command == "sweep":
+        if command == "sweep":
             sys.argv[1:] = gather_ranges(sys.argv[1:])
+        if command == "train":
+            from segtrain.grid.plugins import register
+
+            register()
         try:
             main()
         finally:
-            failed = finish_sweep()
+            failed = finish_grid()
     except UserError as error:
         if not failed:
             fail(message_of(error))

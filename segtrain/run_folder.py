@@ -61,7 +61,7 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
         raise UserError(f"paths.output: cannot write {run} ({error.strerror}); give paths.output=FOLDER") from error
 
 
-_HELD: list[IO[str]] = []  # until this process ends
+_HELD: list[IO[str]] = []  # until this process ends, or its job of a grid
 LOOKS = 20  # at a lock before it is another run's: `segtrain results` holds one for a moment to see whether it is free
 
 
@@ -77,6 +77,12 @@ def _hold(path: Path) -> None:
                 raise
             time.sleep(0.05)
     _HELD.append(file)
+
+
+def release() -> None:
+    """Unlock the run folders that this process has trained in, so that another may go on there."""
+    while _HELD:
+        _HELD.pop().close()
 
 
 def _rerunnable(config: dict[str, Any]) -> str:

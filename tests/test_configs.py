@@ -20,7 +20,13 @@ from segtrain.schedulers import schedule_length
 CONFIGS = Path(config_dir())
 ROOTS = {"train", "eval", "predict", "resume", "show", "check", "sweep"}
 # options that are not alternatives of the train command, and why
-OTHER = {"hydra": "chosen by each root", "paths": "one option", "sweep": "of the sweep command"}
+OTHER = {
+    "hydra": "chosen by each root",
+    "hydra/launcher": "who runs the jobs of -m",
+    "hydra/sweeper": "what the jobs of -m are",
+    "paths": "one option",
+    "sweep": "of the sweep command",
+}
 
 
 def options() -> list[tuple[str, str]]:
@@ -34,10 +40,11 @@ CHOICES = [(group, option) for group, option in options() if group not in OTHER]
 
 def test_the_tree_has_the_files_that_these_tests_go_through() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == ROOTS
-    assert len(options()) == len({*options()}) == 117
+    assert len(options()) == len({*options()}) == 120
     groups = {group for group, _ in options()}
     assert groups == {
         *("augmentation", "augmentation/mix", "callbacks", "dataset", "debug", "experiment", "hydra", "logger"),
+        *("hydra/launcher", "hydra/sweeper"),
         *("loss", "model", "model/encoder", "optimizer", "paths", "sampling", "scheduler", "sweep", "trainer"),
     }
 
@@ -139,11 +146,26 @@ def test_help_lists_every_option_of_every_group_with_its_line() -> None:
         assert any(option in words and words.endswith(line) for words in text.splitlines()), (group, option)
 
 
+def test_help_of_train_tells_of_grids_and_who_runs_them() -> None:
+    text = command_help("train", "Train.", [])
+    assert "segtrain train -m " in text
+    assert "   * local " in text
+    assert "     slurm " in text
+    for key in ("partition=null", "time=1440", "gpus_per_node=null", "setup=[]"):
+        assert any(f"  hydra.launcher.{key} " in line and len(line.split()) > 2 for line in text.splitlines()), key
+    assert "hydra.launcher" not in command_help("check", "", [])
+
+
+def keys_and_groups(text: str) -> set[str]:
+    """Return the lines of the train command's help that are about one training."""
+    return set(text.partition("segtrain train -m ")[0].splitlines()[4:])
+
+
 def test_help_of_check_has_the_keys_and_groups_of_training_and_its_own() -> None:
     train, check = command_help("train", "", []), command_help("check", "", [])
     assert "  output=" in check
     assert "  workers=null " in check
-    assert set(train.splitlines()[4:-3]) <= set(check.splitlines())
+    assert keys_and_groups(train) <= set(check.splitlines())
 
 
 def test_help_of_a_command_on_a_checkpoint_offers_no_groups() -> None:
@@ -152,7 +174,7 @@ def test_help_of_a_command_on_a_checkpoint_offers_no_groups() -> None:
 
 def test_help_marks_the_defaults_that_compose(compose_config: Compose) -> None:
     text = command_help("train", "Train.", [])
-    starred = {line.split()[1] for line in text.splitlines() if line.strip().startswith("*")}
+    starred = {line.split()[1] for line in keys_and_groups(text) if line.strip().startswith("*")}
     assert {
         "nuclei",
         "unet",
@@ -177,7 +199,7 @@ def test_help_names_every_key_of_the_root(compose_config: Compose) -> None:
 def test_help_of_show_has_the_keys_and_groups_of_training_and_its_own() -> None:
     train, show = command_help("train", "", []), command_help("show", "", [])
     assert "  num_samples=16" in show
-    assert set(train.splitlines()[4:-3]) <= set(show.splitlines())
+    assert keys_and_groups(train) <= set(show.splitlines())
 
 
 def test_the_encoder_is_chosen_inside_the_model(train_config: Callable[..., dict[str, Any]]) -> None:

@@ -194,11 +194,33 @@ def test_a_misspelt_key_in_an_experiment_file_is_an_error(tmp_path: Path, segtra
     assert "Traceback" not in done.stderr
 
 
-def test_several_processes_in_a_sweep_are_refused(train_config: TrainOverrides) -> None:
-    cfg = train_config("trainer=ddp_cpu")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer=ddp_cpu",),
+        ("trainer=ddp",),
+        ("trainer=ddp", "trainer.devices=2"),
+        ("trainer=ddp", "trainer.devices=1", "++trainer.num_nodes=2"),
+        ("trainer=fsdp",),
+        ("trainer=gpu", "trainer.devices=2"),
+        ("trainer=gpu", "trainer.devices=[0,1]"),
+        ("trainer=auto", "trainer.devices=-1"),
+    ],
+    ids=" ".join,
+)
+def test_several_processes_in_a_sweep_are_refused_with_the_way_out(
+    overrides: tuple[str, ...], train_config: TrainOverrides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    cfg = train_config(*overrides)
     assert find_problems(cfg) == []
     (problem,) = find_problems(cfg, multirun=True)
     assert problem.startswith("trainer.devices: a sweep in one process cannot start several processes")
+    assert "hydra/launcher=slurm" in problem
+    if "++trainer.num_nodes=2" not in overrides:
+        assert find_problems(train_config(*overrides, "trainer.devices=1"), multirun=True) == []
 
 
 def test_the_check_builds_nothing(train_config: TrainOverrides, monkeypatch: pytest.MonkeyPatch) -> None:

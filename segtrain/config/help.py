@@ -57,9 +57,10 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
     if "trainer" in defaults:
         lines += [
             "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
-            "an argument of the Trainer"
-            + ("." if "sweep" in defaults else "; -m runs every combination of comma-separated values."),
+            "an argument of the Trainer.",
         ]
+    if command == "train":
+        lines += ["", *_grid_lines(folders), ""]
     elif groups:
         lines.append("any key below a group can be set too: dataset.root=FOLDER dataset.num_classes=5.")
     if "sweep" in defaults:
@@ -70,6 +71,16 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
         f"segtrain {command} --hydra-help          Hydra's own flags",
     ]
     return "\n".join(lines)
+
+
+def _grid_lines(folders: list[Path]) -> list[str]:
+    """Return what -m does, and who runs its jobs."""
+    group = "hydra/launcher"
+    return [
+        f"segtrain train -m model=unet,fcn seed=0,1   trains every combination, each in a folder of its own; {group}=",
+        *_group_lines(group, folders, "local")[1:],
+        *_root_keys(folders[0] / group / "slurm.yaml", "hydra.launcher."),
+    ]
 
 
 def _roots(root: Path) -> list[Path]:
@@ -107,18 +118,23 @@ def first_comment(path: Path) -> str:
     return ""
 
 
-def _root_keys(root: Path) -> list[str]:
-    """Return the top-level keys of the root YAML (and one level below) with the comments beside them."""
+def _root_keys(root: Path, before: str = "") -> list[str]:
+    """Return the top-level keys of the root YAML (and one level below) with the comments beside them.
+
+    Args:
+        root: the file.
+        before: what comes before each key.
+    """
     lines, prefix = [], ""
     for line in root.read_text(encoding="utf-8").splitlines():
         match = re.match(r"^( {2})?([a-z_]+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
-        if not match or match[2] == "defaults":
+        if not match or match[2] in ("defaults", "_target_"):
             continue
         indent, key, value, comment = match.groups()
         if not indent:
             prefix = f"{key}." if not value else ""
         if value:
-            name = f"{prefix if indent else ''}{key}={value}"
+            name = f"{before}{prefix if indent else ''}{key}={value}"
             lines.append(f"  {name:<38} {comment or ''}".rstrip())
     return lines
 

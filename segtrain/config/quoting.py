@@ -27,8 +27,13 @@ def _quote(argument: str, *, sweep: bool) -> str:
     named = key.rsplit(".", 1)[-1] in PATH_KEYS and not (sweep and "," in value) and not value.startswith("[")
     if not (is_path or named):
         return argument
-    escaped = os.path.expanduser(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={quote(os.path.expanduser(value))}"
+
+
+def quote(value: str) -> str:
+    """Return a text as Hydra's grammar takes any."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def unquote(value: str) -> str:
@@ -59,3 +64,12 @@ def flags_first(arguments: list[str]) -> list[str]:
         (flags if is_flag or is_value else overrides).append(argument)
         flag = argument if is_flag else ""
     return flags + overrides
+
+
+def flags_alone(arguments: Sequence[str]) -> list[str]:
+    """Return the flags of a grid's command line, and their values, that each of its jobs needs: not -m itself."""
+    found: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before in VALUED or (argument.startswith("-") and argument not in ("-m", "--multirun")):
+            found.append(argument)
+    return found

@@ -70,6 +70,7 @@ def _device_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
             ]
         return [
             "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
-            "differ between the ranks); use trainer.devices=1, or start each job by itself"
+            "differ between the ranks); use trainer.devices=1, hydra/launcher=slurm (each job on its own), "
+            "or start each job by itself"
         ]
     return division_problems(cfg, count)

@@ -1,0 +1,80 @@
+"""A job of a grid: what it trains, in which folder, and what became of it."""
+
+import json
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segtrain.run_folder import write_text
+
+NOT_RUN, RUNNING, COMPLETE, FAILED, STOPPED, LOST = "not run", "running", "complete", "failed", "stopped", "lost"
+
+
+@dataclass
+class Job:
+    """One training of a grid.
+
+    Attributes:
+        number: from 0.
+        folder: its run folder.
+        overrides: of its train command.
+        differs: those that not all jobs have.
+        monitor: the score that jobs are compared by.
+        mode: "max" or "min".
+        state: one of the words above.
+        reason: why it failed or stopped; empty otherwise.
+        seconds: how long it ran.
+        host: where.
+        console: what its process prints, if that is kept in a file.
+    """
+
+    number: int
+    folder: Path
+    overrides: tuple[str, ...]
+    differs: tuple[str, ...] = ()
+    monitor: str = "val/miou"
+    mode: str = "max"
+    state: str = NOT_RUN
+    reason: str = ""
+    seconds: float = 0.0
+    host: str = field(default_factory=socket.gethostname)
+    console: Path | None = None
+    started: float = 0.0
+
+    def begin(self) -> None:
+        """Note that it runs."""
+        self.state, self.started = RUNNING, time.monotonic()
+        self.write()
+
+    def end(self, state: str, reason: str = "") -> None:
+        """Note how it ended, here and in its folder."""
+        self.state, self.reason = state, reason
+        self.seconds = time.monotonic() - self.started if self.started else 0.0
+        self.write()
+
+    def write(self) -> None:
+        """Write trial.json, as a search does for its trials."""
+        score = self.score()
+        record = {
+            "number": self.number,
+            "state": self.state,
+            "parameters": dict(word.lstrip("+~").partition("=")[::2] for word in self.differs),
+            "values": {} if score is None else {self.monitor: score},
+            "seconds": round(self.seconds, 1),
+            "reason": self.reason,
+            "host": self.host,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "trial.json", json.dumps(record, indent=2) + "\n")
+
+    def score(self) -> float | None:
+        """Return the monitored score of its best checkpoint; None as long as it is not complete, or NaN."""
+        path = self.folder / "metrics.json"
+        if self.state != COMPLETE or not path.is_file():
+            return None
+        value = json.loads(path.read_text(encoding="utf-8")).get(self.monitor)
+        return None if value is None else float(value)
+
+
+JOBS: list[Job] = []  # of this process's grid
