@@ -61,7 +61,7 @@ def test_version_answers_in_time(segtrain: Run) -> None:
 def test_help_names_every_command(segtrain: Run) -> None:
     done = segtrain("--help")
     assert done.returncode == 0
-    assert set(commands()) == {"check", "env", "eval", "models", "predict", "show", "train"}
+    assert set(commands()) == {"check", "env", "eval", "models", "predict", "results", "show", "sweep", "train"}
     for command, line in commands().items():
         assert f"  {command:<10}{line}" in done.stdout
 
