@@ -84,7 +84,7 @@ def reaching(url: str) -> Iterator[None]:
     except ImportError as error:
         driver = error.__cause__ or error.__context__ or error
         raise UserError(
-            f"storage: {shown(url)} needs a driver ({driver}); for PostgreSQL pip install 'psycopg[binary]>=3.2,<4'"
+            f"storage: {shown(url)} needs a driver ({driver}); for PostgreSQL pip install 'psycopg[binary]>=3.2'"
         ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ or error
