@@ -79,7 +79,7 @@ class Stub:
         lines = self.calls_path.read_text().splitlines() if self.calls_path.is_file() else []
         return [json.loads(line) for line in lines]
 
-    def wait_for_calls(self, count: int, *workers: subprocess.Popen[str], timeout: float = 120) -> None:
+    def wait_for_calls(self, count: int, *workers: subprocess.Popen[str], timeout: float = 300) -> None:
         """Wait until so many trainings were started."""
         deadline = time.monotonic() + timeout
         while len(self.calls()) < count:
@@ -89,7 +89,7 @@ class Stub:
             time.sleep(0.05)
 
 
-def finish(*workers: subprocess.Popen[str], timeout: float = 240) -> list[str]:
+def finish(*workers: subprocess.Popen[str], timeout: float = 500) -> list[str]:
     """Wait until all workers end with status 0; return what each printed."""
     deadline = time.monotonic() + timeout
     printed = []
