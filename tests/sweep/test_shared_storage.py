@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,9 @@ from postgres_server import PASSWORD, Server, running_postgres
 from stub import Stub, finish, trials
 
 from segtrain.sweep.database import open_database
+from segtrain.sweep.samplers import SamplerSettings
+from segtrain.sweep.space import parse_space
+from segtrain.sweep.storage import open_search
 
 pytestmark = pytest.mark.slow
 
@@ -108,3 +112,31 @@ def test_four_workers_on_a_postgresql_server_share_real_trainings(server: Server
         if record["state"] == "complete":
             assert record["values"]["val/miou"] == json.loads((path / "metrics.json").read_text())["val/miou"]
     assert Counter(s for s in states(url, "real").elements() if s != "FAIL").total() == 6
+
+
+def test_a_search_goes_on_when_its_postgresql_server_has_started_anew(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = open_search(
+        server.create_database("anew"),
+        "anew",
+        space=parse_space({"a": "interval(0, 1)"}),
+        objectives={"val/miou": "max"},
+        overrides=[],
+        settings=SamplerSettings(sampler="random", pruner="none", startup_trials=1, warmup=1, seed=0),
+        n_trials=4,
+        retries=2,
+    )
+    for number in range(4):
+        asked = search.ask()
+        assert asked is not None
+        if number == 1:
+            server.stop()
+            back = threading.Timer(1, server.start)
+            back.start()
+        search.complete(asked, [0.5], {"seconds": 1.0})
+    back.join()
+    assert search.ask() is None
+    assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 4
+    assert "does not answer" in caplog.text
+    assert PASSWORD not in caplog.text
