@@ -61,14 +61,14 @@ def test_one_worker_killed_and_one_interrupted_lose_and_repeat_nothing(tmp_path:
     search = [text for text in bands if not text.startswith("trainer.max_epochs")] + list(SEARCH)
     sweep = tmp_path / "outputs" / "sweeps" / "two"
     killed = start(tmp_path, *search)
-    wait_until(lambda: killed.poll() is not None or list(sweep.glob("trials/*/trial.json")), 60, "no trial")
+    wait_until(lambda: killed.poll() is not None or list(sweep.glob("trials/*/trial.json")), 240, "no trial")
     assert killed.poll() is None, killed.communicate()
     interrupted = start(tmp_path, *search)
-    wait_until(lambda: len(list(sweep.glob("trials/*/checkpoints/last.ckpt"))) >= 2, 120, "no two trials")
+    wait_until(lambda: len(list(sweep.glob("trials/*/checkpoints/last.ckpt"))) >= 2, 240, "no two trials")
     killed.kill()
     os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does it
-    output, errors = interrupted.communicate(timeout=60)
-    killed.communicate(timeout=60)
+    output, errors = interrupted.communicate(timeout=120)
+    killed.communicate(timeout=120)
     assert interrupted.returncode == 130, output + errors
     assert "segtrain: stopped by Ctrl-C; the same command goes on with the search" in errors
     assert "of 3 trials done" in output
