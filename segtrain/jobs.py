@@ -19,6 +19,8 @@ from segtrain.results.run_log import COMMAND
 
 log = logging.getLogger("segtrain")
 
+TYPED: list[str] = []  # the words of the command, before some are rewritten for Hydra
+
 
 def in_sweep() -> bool:
     """Say whether the running command is a job of a sweep."""
@@ -43,7 +45,7 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     start_logging(None if log_file is None else folder / log_file)
-    log.debug(COMMAND + shlex.join([Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])]))
+    log.debug(COMMAND + shlex.join([Path(sys.argv[0]).name, *map(without_password, TYPED)]))
     if in_sweep():
         log.info(f"job {folder.name}: {' '.join(hydra.overrides.task) or 'no overrides'}")
     try:

@@ -20,6 +20,7 @@ from segtrain.config.suggest import listed
 from segtrain.config.wording import null_group_problem, raised_by_hydra, reword
 from segtrain.errors import UserError, full_disk, message_of
 from segtrain.grid.table import finish_grid
+from segtrain.jobs import TYPED
 from segtrain.lifeline import hold_lifeline
 from segtrain.ranks.first_error import fail
 from segtrain.run_id import ensure_run_id, in_slurm
@@ -35,6 +36,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
         main: the decorated function.
         command: the command's name; `eval`, `predict` and `train resume=` start from a checkpoint's config.
     """
+    TYPED[:] = sys.argv[1:]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here unprinted
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no call home
     # threads that spin while they wait make a step ten times slower when the loader's workers need the cores

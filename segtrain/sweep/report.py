@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 
 from segtrain.errors import UserError, requirement
-from segtrain.jobs import without_password
+from segtrain.jobs import TYPED, without_password
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
 from segtrain.results.show import results_text
@@ -37,7 +37,7 @@ def begin(plan: Plan, folder: Path) -> None:
         "objectives": plan.objectives,
         "space": plan.space.texts(),
         "overrides": list(plan.overrides),
-        "n_trials": cfg["n_trials"],
+        "n_trials": plan.n_trials,
         "seeds": cfg["seeds"],
         "command": command(),
     }
@@ -46,7 +46,7 @@ def begin(plan: Plan, folder: Path) -> None:
 
 def command() -> str:
     """Return the search's command as it can be typed; a password is left to be filled in."""
-    return shlex.join(["segtrain", "sweep", *map(without_password, sys.argv[1:])])
+    return shlex.join(["segtrain", "sweep", *map(without_password, TYPED)])
 
 
 def finish(worker: Worker) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from segtrain.config.check import report
 from segtrain.config.searched import OWN
 from segtrain.errors import UserError
+from segtrain.jobs import TYPED
 from segtrain.sweep.checks import check
 from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
 from segtrain.sweep.samplers import SamplerSettings, setting_problems
@@ -198,5 +198,5 @@ def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
     if cfg["launcher"] == "slurm":
         gpus = gpus_per_worker(cfg)
         warn_of_sqlite(cfg["storage"], folder)
-        return SlurmWorkers(study, folder, arguments=sys.argv[1:], settings=cfg["slurm"], gpus=gpus, **shared)
+        return SlurmWorkers(study, folder, arguments=TYPED, settings=cfg["slurm"], gpus=gpus, **shared)
     return (JobWorker if in_worker_job() else Worker)(study, folder, slots=slots_of(cfg), **shared)

@@ -15,9 +15,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
+from segtrain.sweep import report
 from segtrain.sweep.history import history
 from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
+from segtrain.sweep.samplers import SamplerSettings
 from segtrain.sweep.search import Plan
 from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
@@ -157,9 +159,11 @@ def test_without_scikit_learn_the_rest_is_written_and_its_install_line_said(
 
 def test_the_start_writes_what_is_searched_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "postgresql://me:secret@host/db"
-    monkeypatch.setattr(sys, "argv", ["segtrain sweep", f"storage={url}", "study=a b"])
+    monkeypatch.setattr(report, "TYPED", [f"storage={url}", "study=a b"])
     cfg = {"study": "a b", "storage": url, "n_trials": 5, "seeds": 1}
-    begin(Plan(cfg, parse_space({"optimizer.lr": "interval(0, 1)"}), ("trainer=cpu",), MIOU), tmp_path)
+    settings = SamplerSettings("tpe", "none", startup_trials=1, warmup=0, seed=0)
+    space = parse_space({"optimizer.lr": "interval(0, 1)"})
+    begin(Plan(cfg, space, ("trainer=cpu",), MIOU, settings=settings, n_trials=5), tmp_path)
     text = (tmp_path / "sweep.json").read_text()
     facts = json.loads(text)
     assert "secret" not in text
@@ -171,7 +175,7 @@ def test_the_start_writes_what_is_searched_without_a_password(tmp_path: Path, mo
 def test_the_end_says_how_many_how_to_go_on_and_what_lies_elsewhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["segtrain sweep", "n_trials=12"])
+    monkeypatch.setattr(report, "TYPED", ["n_trials=12"])
     space = parse_space({"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"})
     trial = tmp_path / "trials" / "0000"
     trial.mkdir(parents=True)
