@@ -59,10 +59,10 @@ def command_help(command: str, summary: str, arguments: list[str]) -> str:
             "any key below a group can be set too: optimizer.lr=3e-4 dataset.crop_size=192; ++trainer.KEY=VALUE adds",
             "an argument of the Trainer.",
         ]
-    if command == "train":
-        lines += ["", *_grid_lines(folders), ""]
     elif groups:
         lines.append("any key below a group can be set too: dataset.root=FOLDER dataset.num_classes=5.")
+    if command == "train":
+        lines += ["", *_grid_lines(folders), ""]
     if "sweep" in defaults:
         lines += ["", *SPACES]
     lines += [
