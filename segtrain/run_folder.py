@@ -33,6 +33,8 @@ HEADER = "# segtrain train --config-dir THIS_FOLDER --config-name config   repea
 def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
     """Make the folder, write config.yaml and environment.json, and start train.log.
 
+    A run that is gone on with has no scores until it ends again: old ones beside new settings would be of neither.
+
     Raises:
         UserError: if it cannot be written, another run is there already, or a process is training there.
     """
@@ -40,6 +42,7 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
         if resumed:
             _hold(run / "config.yaml")
+            (run / "metrics.json").unlink(missing_ok=True)  # of its last end; the new one writes it again
             for part in (run / "checkpoints").glob(".*.part"):  # of a write that was killed
                 part.unlink()
             count = len(list(run.glob("resumed-*.yaml"))) + 1

@@ -14,7 +14,7 @@ from segtrain.results.pareto import pareto_front
 from segtrain.results.settings import columns
 from segtrain.results.statistics import Score, score_of
 
-LESS_IS_BETTER = re.compile(r"loss|latency|memory|seconds|(^|[/_])(time|ms)($|[/_])|wait")
+LESS_IS_BETTER = re.compile(r"loss|latency|memory|parameters|gflops|seconds|(^|[/_])(time|ms)($|[/_])|wait")
 FACTS = ("seconds", "status", "run", "n")  # of a row beside settings and scores
 
 
@@ -51,7 +51,8 @@ class Results:
         rows: in order, those without a score last.
         key: by which they are ordered.
         ascending: the smallest first.
-        metric: by which the winner is chosen, and settings are compared.
+        metric: by which the winner is chosen, and settings are compared: the first objective, or `key` if it is a
+            score of the validation split.
     """
 
     collection: Collection
@@ -111,7 +112,7 @@ def make_results(collection: Collection, *, sort: str | None = None, ascending: 
         for index, group in enumerate(groups)
     ]
     ordered = _ordered(rows, key, ascending=ascending)
-    chosen = key if key in metrics and not key.startswith("test/") else default
+    chosen = key if key in metrics and key.startswith("val/") else default
     return Results(
         collection,
         tuple(Row(i, r.group, r.settings, r.scores, r.front) for i, r in enumerate(ordered, 1)),

@@ -136,10 +136,10 @@ def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
         return "failed", log.error
     if damage:
         return "failed", damage
+    if log.stopped:  # in training: scores that are there nevertheless are of an earlier end
+        return "stopped", log.stopped
     if (folder / "metrics.json").is_file():
         return "complete", ""
-    if log.stopped:
-        return "stopped", log.stopped
     if (folder / "train.log").is_file() and not (folder / "config.yaml").is_file() and is_starting(folder):
         return "running", ""
     return "lost", "ended without a word: killed, or lost with its machine"

@@ -11,6 +11,7 @@ from folders import error, write_run, write_trial
 from segtrain.errors import UserError
 from segtrain.results.collect import collect
 from segtrain.results.runs import read_run
+from segtrain.run_folder import prepare, release
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:
@@ -81,6 +82,21 @@ def test_a_run_that_was_resumed_has_the_settings_with_which_it_went_on(tmp_path:
         (run / f"resumed-{number}.yaml").write_text(text)
     assert read_run(run).settings["optimizer.lr"] == 0.1
     assert read_run(run).overrides == ("model=unet", "optimizer.lr=0.1")  # which train it anew
+
+
+def test_a_run_that_was_stopped_after_it_was_gone_on_with_has_no_old_scores(tmp_path: Path) -> None:
+    stopped = "2026-01-01 10:01:00,000 INFO stopped by SIGTERM after step 3; go on with: x\n"
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, log=stopped)
+    assert read_run(run).status == "stopped"
+
+
+def test_a_run_that_is_gone_on_with_has_no_scores_until_it_ends(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    prepare(run, {"seed": 0, "optimizer": {"lr": 0.1}}, resumed=True)
+    assert read_run(run).status == "running"
+    release()
+    again = read_run(run)
+    assert (again.status, again.metrics, again.settings["optimizer.lr"]) == ("lost", {}, 0.1)
 
 
 def test_damaged_files_are_told_and_not_fatal(tmp_path: Path) -> None:

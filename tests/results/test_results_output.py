@@ -116,6 +116,15 @@ def test_the_winner_is_not_chosen_by_the_test_split(tmp_path: Path) -> None:
     assert results.winner.group.name == "0"
 
 
+@pytest.mark.parametrize("sort", ["perf/latency_ms", "perf/parameters", "perf/gflops", "train/epoch_loss"])
+def test_cost_is_better_the_less_it_is_and_chooses_no_winner(tmp_path: Path, sort: str) -> None:
+    write_run(tmp_path / "0", "optimizer.lr=1", metrics={"val/miou": 0.6, sort: 9.0})
+    write_run(tmp_path / "1", "optimizer.lr=2", metrics={"val/miou": 0.5, sort: 3.0})
+    results = make_results(collect(tmp_path), sort=sort)
+    assert [row.group.name for row in results.rows] == ["1", "0"]
+    assert (results.winner.group.name, results.metric) == ("0", "val/miou")
+
+
 def test_a_key_that_no_run_has_names_the_nearest(grid: Path) -> None:
     with pytest.raises(UserError, match="Did you mean val/miou"):
         text_of(grid, sort="val/mio")
