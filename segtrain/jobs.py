@@ -47,7 +47,7 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
     start_logging(None if log_file is None else folder / log_file)
     log.debug(COMMAND + shlex.join([Path(sys.argv[0]).name, *map(without_password, TYPED)]))
     if in_sweep():
-        log.info(f"job {folder.name}: {' '.join(hydra.overrides.task) or 'no overrides'}")
+        log.info(f"job {folder.name}: {shlex.join(hydra.overrides.task) or 'no overrides'}")
     try:
         with nullcontext() if in_sweep() else ranks.together(folder if log_file else None), _worded(folder):
             yield folder

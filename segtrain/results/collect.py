@@ -132,7 +132,9 @@ def _job(path: Path) -> Run:
     overrides = run.overrides or tuple(f"{key}={value}" for key, value in parameters.items())
     own = run.seed if run.seed is not None else seed_of(overrides)
     run = replace(run, overrides=overrides, seed=own, seconds=seconds if seconds else run.seconds)
-    return run if run.status in ("running", "complete", "failed") else replace(run, status=status, reason=reason)
+    # without a lock, its folder is taken for that of one that starts: one that the grid has ended does not
+    runs = run.status == "running" and (status == "running" or is_held(path))
+    return run if runs or run.status in ("complete", "failed") else replace(run, status=status, reason=reason)
 
 
 def _state(record: dict[str, Any], damage: str, folders: Sequence[Path]) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What does a run's train.log say: how long it trained, and how it ended?"""
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +51,15 @@ def read_log(path: Path) -> Log:
         seconds=total + (last - began).total_seconds(),
         error=_error(texts) if level == "ERROR" else "",
         stopped=texts[0].partition(";")[0] if STOPPED.match(texts[0]) else "",
-        overrides=() if overrides == "no overrides" else tuple(overrides.split()),
+        overrides=() if overrides == "no overrides" else tuple(_words(overrides)),
     )
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a record that a full disk cut
+        return text.split()
 
 
 def _error(texts: list[str]) -> str:

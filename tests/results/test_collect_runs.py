@@ -4,12 +4,15 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from folders import error, write_run, write_trial
 
+from segtrain import jobs
 from segtrain.errors import UserError
 from segtrain.results.collect import collect
+from segtrain.results.run_log import read_log
 from segtrain.results.runs import read_run
 from segtrain.run_folder import prepare, release
 
@@ -35,6 +38,24 @@ def test_a_job_that_failed_before_it_had_a_config_is_with_its_setting(tmp_path: 
         (1, "failed", "RuntimeError: boom"),
     ]
     assert group.status == "complete"
+
+
+def test_the_overrides_of_a_job_are_read_as_they_were_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["dataset.root='/a b/c,d'", "tags=[x, 'it\\'s']", "+name=\"q\""]
+    told: list[str] = []
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path / "7")), overrides=SimpleNamespace(task=words))
+    monkeypatch.setattr(jobs.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(jobs, "in_sweep", lambda: True)
+    monkeypatch.setattr(jobs, "start_logging", lambda path: None)
+    monkeypatch.setattr(jobs.log, "info", told.append)
+    with jobs.job(log_file="train.log"):
+        pass
+    (tmp_path / "train.log").write_text(f"2026-01-01 10:00:00,000 INFO {told[0]}\n")
+    assert read_log(tmp_path / "train.log").overrides == tuple(words)
+    (tmp_path / "train.log").write_text("2026-01-01 10:00:00,000 INFO job 0: x=1 y='a b\n")
+    assert read_log(tmp_path / "train.log").overrides == ("x=1", "y='a", "b")
 
 
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -179,3 +200,15 @@ def test_a_grids_record_says_of_a_job_what_its_folder_cannot(tmp_path: Path) -> 
         (2, "not run", "the grid was stopped"),
     ]
     assert group.runs[0].seconds == 33.0
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_a_job_that_ended_before_it_had_a_config_is_not_running(tmp_path: Path, state: str) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "train.log").write_text("model: no such option\n")
+    record = {"number": 0, "state": state, "parameters": {"seed": "0"}, "reason": "model: no such option"}
+    (tmp_path / "0" / "trial.json").write_text(json.dumps(record))
+    (group,) = collect(tmp_path).groups
+    assert (group.status, group.reason) == (state, "model: no such option")
+    (tmp_path / "0" / "trial.json").write_text(json.dumps(record | {"state": "running"}))
+    assert collect(tmp_path).groups[0].status == "running"
