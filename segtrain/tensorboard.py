@@ -12,21 +12,10 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from segtrain.results.flat import flatten
+from segtrain.results.flat import says_what, settings_of
 
 FINAL = "final"  # the folder, and the first part of the scores' names
 MOST_CLASSES = 20  # whose scores are columns
-LEFT_OUT = (
-    "callbacks",
-    "logger",
-    "paths",
-    "trust",
-    "resume",
-    "tags",
-    "test",
-    "name",
-    "checkpoint",
-)
 
 
 def start_hparams(logger: Logger | None, cfg: dict[str, Any], *, choices: Mapping[str, str]) -> None:
@@ -39,9 +28,8 @@ def start_hparams(logger: Logger | None, cfg: dict[str, Any], *, choices: Mappin
     """
     if isinstance(logger, TensorBoardLogger):
         shutil.rmtree(_folder(logger), ignore_errors=True)  # of the run before it was gone on with
-        settings = flatten({key: value for key, value in cfg.items() if key not in LEFT_OUT})
-        chosen = {group: option for group, option in choices.items() if group.split("/")[0] not in LEFT_OUT}
-        _write(logger, {**settings, **chosen}, {}, step=0, ended=False)
+        chosen = {group: option for group, option in choices.items() if says_what(group)}
+        _write(logger, {**settings_of(cfg), **chosen}, {}, step=0, ended=False)
 
 
 def finish_hparams(logger: Logger | None, values: Mapping[str, Any], *, step: int) -> None:

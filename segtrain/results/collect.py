@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
-from segtrain.results.flat import Value
+from segtrain.results.flat import Value, key_of, says_what
 from segtrain.results.runs import Run, is_held, is_run, is_starting, numbers, read_json, read_run, seed_of
 
 RECORD = "trial.json"
@@ -155,7 +155,7 @@ def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:
     found: dict[str, list[Run]] = {}
     overrides: dict[tuple[str, ...], str] = {}
     for run in sorted(runs, key=lambda run: not run.settings):  # those without a config last
-        given = tuple(word for word in run.overrides if not word.startswith("seed="))
+        given = tuple(word for word in run.overrides if key_of(word) != "seed" and says_what(key_of(word)))
         key = json.dumps([dict(run.settings), given if not run.settings else ""], sort_keys=True)
         if run.settings:
             overrides[given] = key

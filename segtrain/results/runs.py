@@ -14,11 +14,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from segtrain.metrics_file import read_rows
-from segtrain.results.flat import Value, flatten
+from segtrain.results.flat import Value, settings_of
 from segtrain.results.run_log import Log, read_log
 
-# keys that say how and where a run was done, and not what was trained
-LEFT_OUT = ("seed", "test", "resume", "trust", "defaults", "paths", "logger", "callbacks")
 STARTING = 120  # seconds in which a process may not have come as far as its run folder's lock
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -32,7 +30,7 @@ class Run:
         status: complete, running, stopped, failed or lost.
         reason: why it is not complete, in a line.
         seed: of the training.
-        settings: its config's plain values by dotted key, without what `LEFT_OUT` names.
+        settings: its config's plain values by dotted key that say what was trained, without the seed.
         choices: {group: option} of its config; empty if the run folder does not say.
         overrides: as they were given.
         flags: --config-dir and the like, as they were given.
@@ -158,7 +156,7 @@ def _configs(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Value]:
-    return flatten({key: value for key, value in config.items() if key not in LEFT_OUT})
+    return settings_of({key: value for key, value in config.items() if key != "seed"})
 
 
 def _quoted(value: Value) -> str:

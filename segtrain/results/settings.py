@@ -4,8 +4,8 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 
 from segtrain.results.collect import Group
-from segtrain.results.flat import Value
-from segtrain.results.runs import LEFT_OUT, Run
+from segtrain.results.flat import Value, says_what
+from segtrain.results.runs import Run
 
 EVERYWHERE = ("experiment", "debug", "local")  # groups whose options change keys of all others
 
@@ -55,7 +55,7 @@ def columns(groups: Sequence[Group]) -> dict[str, list[Value | None]]:
 def _given(overrides: Sequence[str]) -> Iterator[tuple[str, Value]]:
     for word in overrides:
         key, sign, text = word.lstrip("+~").partition("=")
-        if sign and key not in LEFT_OUT and not key.startswith("hydra.") and key.split(".")[0] != "paths":
+        if sign and key != "seed" and says_what(key) and not key.startswith("hydra."):
             yield key, _typed(text)
 
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from segtrain.results.collect import Collection
+from segtrain.results.flat import key_of
 from segtrain.results.rows import Row
 from segtrain.results.runs import Run
 
@@ -18,9 +19,9 @@ def train_command(row: Row, collection: Collection) -> str:
         given, flags = list(run.overrides), list(run.flags)
     else:
         given, flags = [*collection.overrides, *(f"{k}={v}" for k, v in row.group.parameters.items())], []
-    if run is not None and run.seed is not None and not any(_key(word) == "seed" for word in given):
+    if run is not None and run.seed is not None and not any(key_of(word) == "seed" for word in given):
         given.append(f"seed={run.seed}")
-    kept = [word for word in given if _key(word) not in ELSEWHERE]
+    kept = [word for word in given if key_of(word) not in ELSEWHERE]
     return shlex.join(["segtrain", "train", *flags, *kept, "test=true"])
 
 
@@ -42,10 +43,6 @@ def advice(row: Row, collection: Collection, *, title: str) -> list[str]:
 
 def _eval(run: Run) -> str:
     return shlex.join(["segtrain", "eval", f"checkpoint={run.folder / 'checkpoints' / 'best.ckpt'}", "split=test"])
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def front_advice(rows: Sequence[Row], collection: Collection, *, most: int = 3) -> list[str]:

@@ -12,6 +12,7 @@ from folders import error, write_run, write_trial
 from segtrain import jobs
 from segtrain.errors import UserError
 from segtrain.results.collect import collect
+from segtrain.results.rows import make_results
 from segtrain.results.run_log import read_log
 from segtrain.results.runs import read_run
 from segtrain.run_folder import prepare, release
@@ -23,6 +24,18 @@ def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) ->
     groups = collect(tmp_path).groups
     assert [group.name for group in groups] == ["0, 1, 2", "3, 4, 5"]
     assert [run.seed for run in groups[0].runs] == [0, 1, 2]
+
+
+def test_how_a_run_was_done_and_called_makes_no_other_setting(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "name=a", "loader.num_workers=0", "seed=0", metrics={"val/miou": 0.5})
+    write_run(tmp_path / "b", "name=b", "loader.num_workers=2", "seed=1", metrics={"val/miou": 0.6})
+    tagged = write_run(tmp_path / "c", "name=c", "seed=2", metrics={"val/miou": 0.7})
+    text = (tagged / "config.yaml").read_text().replace("tags: []", "tags: [x]").replace("keep: 2", "keep: 3")
+    (tagged / "config.yaml").write_text(text)
+    found = collect(tmp_path)
+    assert [len(group.runs) for group in found.groups] == [3]
+    (row,) = make_results(found).rows
+    assert row.settings == {}
 
 
 def test_a_job_that_failed_before_it_had_a_config_is_with_its_setting(tmp_path: Path) -> None:
@@ -40,12 +53,12 @@ def test_a_job_that_failed_before_it_had_a_config_is_with_its_setting(tmp_path: 
     assert group.status == "complete"
 
 
-def test_the_overrides_of_a_job_are_read_as_they_were_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["dataset.root='/a b/c,d'", "tags=[x, 'it\\'s']", "+name=\"q\""]
+def test_the_overrides_of_a_job_are_read_as_they_were_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["dataset.root='/a b/c,d'", "tags=[x, 'it\\'s']", '+name="q"']
     told: list[str] = []
-    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path / "7")), overrides=SimpleNamespace(task=words))
+    hydra = SimpleNamespace(
+        runtime=SimpleNamespace(output_dir=str(tmp_path / "7")), overrides=SimpleNamespace(task=words)
+    )
     monkeypatch.setattr(jobs.HydraConfig, "get", lambda: hydra)
     monkeypatch.setattr(jobs, "in_sweep", lambda: True)
     monkeypatch.setattr(jobs, "start_logging", lambda path: None)
