@@ -26,6 +26,7 @@ class Group:
         name: of the run folder, or of the trial; of several, all.
         folder: of the trial, or of the first run.
         runs: one a seed; none of a trial that did not come as far.
+        repeats: further runs of these seeds, which are not counted.
         status: one of `STATES`.
         reason: why it is not complete, in a line.
         parameters: that were searched, of a trial.
@@ -41,6 +42,7 @@ class Group:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    repeats: tuple[Run, ...] = ()
 
     @property
     def complete(self) -> tuple[Run, ...]:
@@ -160,13 +162,21 @@ def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:
         if run.settings:
             overrides[given] = key
         found.setdefault(key if run.settings or not given else overrides.get(given, key), []).append(run)
-    for same in found.values():
-        same.sort(key=lambda run: (run.seed is None, run.seed or 0, _natural(run.folder)))
+    for all_of_it in found.values():
+        same, repeats = _one_a_seed(all_of_it)
         status = min((run.status for run in same), key=STATES.index)
         others = [run for run in same if run.status != "complete"]
         reason = "; ".join(dict.fromkeys(" ".join(run.reason.split()) for run in others if run.reason))
         name = ", ".join(_name(run.folder, root) for run in same)
-        yield Group(name, same[0].folder, tuple(same), status, reason, seconds=_total(same))
+        yield Group(name, same[0].folder, same, status, reason, seconds=_total([*same, *repeats]), repeats=repeats)
+
+
+def _one_a_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    """Return the last complete run of every seed, else the last, and the others: a seed twice is no second sample."""
+    in_time = sorted(runs, key=lambda run: (run.status == "complete", run.ended, _natural(run.folder)))
+    last = {run.folder if run.seed is None else run.seed: run for run in in_time}
+    kept = sorted(last.values(), key=lambda run: (run.seed is None, run.seed or 0, _natural(run.folder)))
+    return tuple(kept), tuple(run for run in in_time if run not in kept)
 
 
 def _name(folder: Path, root: Path) -> str:

@@ -68,8 +68,13 @@ class Results:
 
     @property
     def winner(self) -> Row | None:
-        """The complete row with the best metric; None if there is none."""
-        return next(iter(self.best_first()), None)
+        """The best row of those that have the most seeds: one seed that was lucky is no winner over a mean.
+
+        None if no row has a score. A trial without run folders here is as the search counts it: over all its seeds.
+        """
+        rows = self.best_first()
+        most = max((row.scores[self.metric].count for row in rows), default=0)
+        return next((row for row in rows if not row.group.runs or row.scores[self.metric].count == most), None)
 
     def best_first(self) -> list[Row]:
         """Return the rows with a score of the metric, the best first."""

@@ -18,12 +18,14 @@ class Log:
 
     Attributes:
         seconds: that the processes which wrote it ran, without the time between them; None for an empty log.
+        ended: when its last record was written; empty for an empty log.
         error: the sentence of a user's mistake or the last line of a traceback, if that is the last that it says.
         stopped: that a signal ended it in order, if that is the last that it says.
         overrides: of a sweep's job, as the sweep said it.
     """
 
     seconds: float | None = None
+    ended: str = ""
     error: str = ""
     stopped: str = ""
     overrides: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ def read_log(path: Path) -> Log:
         return Log()
     return Log(
         seconds=total + (last - began).total_seconds(),
+        ended=last.isoformat(),
         error=_error(texts) if level == "ERROR" else "",
         stopped=texts[0].partition(";")[0] if STOPPED.match(texts[0]) else "",
         overrides=() if overrides == "no overrides" else tuple(_words(overrides)),

@@ -36,6 +36,7 @@ class Run:
         flags: --config-dir and the like, as they were given.
         metrics: of metrics.json; the score of an absent class (null) is left out.
         seconds: that it took.
+        ended: when the last line of its log was written, in ISO's form; empty if it has none.
         history: (epoch, {metric: value}) of every epoch.
         direction: (monitored score, max or min).
     """
@@ -50,6 +51,7 @@ class Run:
     flags: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    ended: str = ""
     history: tuple[tuple[int, Mapping[str, float]], ...] = ()
     direction: tuple[str, str] = ("val/miou", "max")
 
@@ -87,6 +89,7 @@ def read_run(folder: Path) -> Run:
         flags=_flags(command[1:]),
         metrics=numbers(metrics),
         seconds=log.seconds,
+        ended=log.ended,
         history=tuple(_history(folder)),
         direction=(policy.get("monitor", "val/miou"), policy.get("mode", "max")),
     )

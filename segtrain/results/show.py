@@ -42,15 +42,24 @@ def results_text(
         title = f"* the Pareto front of {names}: no other row is as good in all of them and better in one"
         blocks.append([title, *front_advice(front, results.collection)])
     elif (winner := results.winner) is not None:
-        title = f"best {results.metric}: row {winner.number}"
+        title = f"best {results.metric}: row {winner.number}{_passed_over(results)}"
         blocks.append(advice(winner, results.collection, title=title))
     return "\n\n".join(text for block in blocks if (text := "\n".join(line for line in block if line)))
 
 
+def _passed_over(results: Results) -> str:
+    """Return what there is to say of a row whose mean is better than the winner's, but is one of fewer seeds."""
+    first, winner = results.best_first()[0], results.winner
+    if winner is None or first is winner:
+        return ""
+    few, all_of_them = (row.scores[results.metric].count for row in (first, winner))
+    return f" (row {first.number} has a better mean, but of {few} {'seed' if few == 1 else 'seeds'}, not {all_of_them})"
+
+
 def _summary(results: Results) -> str:
-    states = [run.status for row in results.rows for run in _units(row.group)]
+    states = [run.status for row in results.rows for run in [*_units(row.group), *row.group.repeats]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
-    settings, trained = len(results.rows), sum(len(row.group.runs) for row in results.rows)
+    settings, trained = len(results.rows), sum(len(row.group.runs) + len(row.group.repeats) for row in results.rows)
     return f"{_plural(settings, 'setting')}, {_plural(trained, 'run')}; {counts}"
 
 
@@ -73,6 +82,9 @@ def _notes(results: Results) -> Iterator[str]:
             log = _log(unit.folder if run is None else run.folder)
             name = row.group.name if isinstance(unit, Group) else unit.folder.name
             yield f"{name} {unit.status}{': ' if facts else ''}{'; '.join(facts)}{f' ({log})' if log else ''}"
+        for run in row.group.repeats:
+            counted = next(other.folder.name for other in row.group.runs if other.seed == run.seed)
+            yield f"{run.folder.name} {run.status}, not counted: {counted} has the same settings and seed {run.seed}"
 
 
 def _progress(run: Run | None, results: Results) -> str:

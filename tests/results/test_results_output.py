@@ -67,9 +67,9 @@ def test_the_table_has_rounded_scores_the_failure_its_log_and_the_winners_comman
     assert "2 of 3" in text
     assert f"5 failed: out of memory on cuda ({grid / '5' / 'train.log'})" in text
     assert "2 settings, 6 runs; 5 complete, 1 failed" in text
-    assert "best val/miou: row 1" in text
-    assert "  segtrain train model=pspnet seed=0 test=true\n" in text
-    assert f"  segtrain eval 'checkpoint={grid}/3/checkpoints/best.ckpt' split=test" in text
+    assert "best val/miou: row 2 (row 1 has a better mean, but of 2 seeds, not 3): train it" in text
+    assert "  segtrain train model=unet seed=0 test=true\n" in text
+    assert f"  segtrain eval 'checkpoint={grid}/0/checkpoints/best.ckpt' split=test" in text
 
 
 def test_the_two_best_are_compared_over_their_common_seeds(grid: Path) -> None:
@@ -123,6 +123,34 @@ def test_cost_is_better_the_less_it_is_and_chooses_no_winner(tmp_path: Path, sor
     results = make_results(collect(tmp_path), sort=sort)
     assert [row.group.name for row in results.rows] == ["1", "0"]
     assert (results.winner.group.name, results.metric) == ("0", "val/miou")
+
+
+def test_one_lucky_seed_does_not_win_over_a_mean_of_three(tmp_path: Path) -> None:
+    for seed, miou in enumerate((0.5, 0.6, 0.7)):
+        write_run(tmp_path / f"a{seed}", "model=unet", f"seed={seed}", metrics={"val/miou": miou})
+        lucky = {"val/miou": 0.9} if seed == 0 else None
+        write_run(tmp_path / f"b{seed}", "model=pspnet", f"seed={seed}", metrics=lucky, log=error("NaN"))
+    run = tmp_path / "b0" / "train.log"
+    run.write_text(run.read_text().replace(error("NaN"), ""))
+    results = make_results(collect(tmp_path))
+    assert [row.settings["model"] for row in results.rows] == ["pspnet", "unet"]
+    assert results.winner.settings["model"] == "unet"
+    assert "best val/miou: row 2 (row 1 has a better mean, but of 1 seed, not 3)" in results_text(results)
+
+
+def test_a_seed_that_was_trained_twice_is_one_sample(tmp_path: Path) -> None:
+    write_run(tmp_path / "2", "seed=0", metrics={"val/miou": 0.5}, seconds=15)  # the last one, whatever its name
+    write_run(tmp_path / "3", "seed=0", metrics={"val/miou": 0.1})
+    write_run(tmp_path / "4", "seed=0", log=error("boom"), seconds=20)
+    write_run(tmp_path / "5", "seed=1", metrics={"val/miou": 0.9})
+    results = make_results(collect(tmp_path))
+    (row,) = results.rows
+    score = row.scores["val/miou"]
+    assert (score.mean, score.count, row.by_seed("val/miou")) == (0.7, 2, {0: 0.5, 1: 0.9})
+    text = results_text(results)
+    assert "1 setting, 4 runs; 3 complete, 1 failed" in text
+    assert "3 complete, not counted: 2 has the same settings and seed 0" in text
+    assert "4 failed, not counted: 2 has the same settings and seed 0" in text
 
 
 def test_a_key_that_no_run_has_names_the_nearest(grid: Path) -> None:
