@@ -1,15 +1,30 @@
 """Which runs are in a folder, and which of them are one setting with several seeds?"""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
 from segtrain.results.flat import Value, key_of, says_what
-from segtrain.results.runs import Run, is_held, is_run, is_starting, numbers, read_json, read_run, seed_of
+from segtrain.results.runs import (
+    FILES,
+    Run,
+    is_held,
+    is_run,
+    is_starting,
+    may_look_into,
+    numbers,
+    read_json,
+    read_run,
+    seed_of,
+)
+
+log = logging.getLogger("segtrain")
 
 RECORD = "trial.json"
 DEPTH = 4  # folders below the one that was asked for: trials/0007/seed-1
@@ -75,9 +90,11 @@ def collect(folder: Path) -> Collection:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give that of a sweep, such as outputs/sweeps/NAME, or outputs/runs")
+    if not may_look_into(folder):
+        raise UserError(f"{folder}: you may not read it; ask its owner, or give another folder")
     found = sorted(_walk(folder), key=_natural)
     # a grid's jobs have a trial.json each too, but the seed may be among what differs between them
-    trials = [path for path in found if path.resolve().parent.name == "trials" and (path / RECORD).is_file()]
+    trials = [path for path in found if path.resolve().parent.name == "trials" and isfile(path / RECORD)]
     groups = [_trial(path) for path in trials]
     groups += _by_setting([_job(path) for path in found if path not in trials], folder)
     if not groups:
@@ -91,9 +108,9 @@ def collect(folder: Path) -> Collection:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield the folders of trials and runs; none lies in another."""
-    for top, below, files in os.walk(folder):
+    for top, below, files in os.walk(folder, onerror=lambda error: log.warning(f"passed over: {error}")):
         path = Path(top)
-        if RECORD in files or is_run(path):
+        if {RECORD, *FILES} & set(files):
             below.clear()
             yield path
         elif len(path.relative_to(folder).parts) >= DEPTH:
@@ -126,7 +143,7 @@ def _trial(path: Path) -> Group:
 def _job(path: Path) -> Run:
     """Return a run; a grid's record of the job says what the run folder itself cannot."""
     run, (record, damage) = read_run(path), read_json(path / RECORD)
-    if not (path / RECORD).is_file():
+    if not isfile(path / RECORD):
         return run
     status, reason = _state(record, damage, [path])
     seconds = record.get("seconds")

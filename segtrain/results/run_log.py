@@ -32,12 +32,14 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Return what a train.log says; one that is not there says nothing."""
-    if not path.is_file():
+    """Return what a train.log says; one that is not there, or that this user may not read, says nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return Log()
     total, began, last = 0.0, None, None
     level, texts, overrides = "", [""], ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines:
         if (record := RECORD.match(line)) is None:
             texts.append(line)  # of a traceback
             continue

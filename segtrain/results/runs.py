@@ -4,10 +4,13 @@ import argparse
 import fcntl
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from segtrain.metrics_file import read_rows
 from segtrain.results.flat import Value, settings_of
 from segtrain.results.run_log import Log, read_log
 
+FILES = ("config.yaml", "train.log")  # a run folder has one of them at least
 STARTING = 120  # seconds in which a process may not have come as far as its run folder's lock
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -58,11 +62,18 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Say whether a folder is that of a run, or of one that failed before it could be written."""
-    return (folder / "config.yaml").is_file() or (folder / "train.log").is_file()
+    return any(isfile(folder / name) for name in FILES)
+
+
+def may_look_into(folder: Path) -> bool:
+    """Say whether this user may list a folder and read what is in it."""
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def read_run(folder: Path) -> Run:
     """Return what a run folder says; files that are damaged or missing are told in the run's reason."""
+    if not may_look_into(folder):
+        return Run(folder, "lost", "nothing is known of it: you may not read its folder")
     configs, log = list(_configs(folder)), read_log(folder / "train.log")
     config = configs[-1] if configs else {}
     environment, _ = read_json(folder / "environment.json")
@@ -97,12 +108,12 @@ def read_run(folder: Path) -> Run:
 
 def read_json(path: Path) -> tuple[dict[str, Any], str]:
     """Return the object in a file, empty if there is none, and what is wrong with the file."""
-    if not path.is_file():
+    if not isfile(path):
         return {}, ""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return {}, f"{path.name} does not read ({error})"
+        return {}, f"{path.name} does not read ({getattr(error, 'strerror', None) or error})"
     return (values, "") if isinstance(values, dict) else ({}, f"{path.name} is no object of names and values")
 
 
@@ -126,8 +137,11 @@ def is_held(folder: Path) -> bool:
 
 def is_starting(folder: Path) -> bool:
     """Say whether a folder was written to so lately that a process may be starting there."""
-    written = [path.stat().st_mtime for path in folder.glob("*") if path.is_file()]
-    return bool(written) and time.time() - max(written) < STARTING
+    written = 0.0
+    for path in folder.glob("*"):
+        with suppress(OSError):  # one that is replaced meanwhile
+            written = max(written, path.stat().st_mtime if isfile(path) else 0.0)
+    return time.time() - written < STARTING
 
 
 def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
@@ -139,9 +153,9 @@ def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
         return "failed", damage
     if log.stopped:  # in training: scores that are there nevertheless are of an earlier end
         return "stopped", log.stopped
-    if (folder / "metrics.json").is_file():
+    if isfile(folder / "metrics.json"):
         return "complete", ""
-    if (folder / "train.log").is_file() and not (folder / "config.yaml").is_file() and is_starting(folder):
+    if isfile(folder / "train.log") and not isfile(folder / "config.yaml") and is_starting(folder):
         return "running", ""
     return "lost", "ended without a word: killed, or lost with its machine"
 
@@ -188,8 +202,12 @@ def _flags(words: list[str]) -> tuple[str, ...]:
 
 
 def _history(folder: Path) -> list[tuple[int, dict[str, float]]]:
-    rows = []
-    for row in read_rows(folder / "metrics.csv"):
+    rows: list[tuple[int, dict[str, float]]] = []
+    try:
+        found = read_rows(folder / "metrics.csv")
+    except OSError:
+        return rows
+    for row in found:
         try:
             rows.append((int(row["epoch"]), numbers({k: float(v) for k, v in row.items() if v and k != "epoch"})))
         except (KeyError, ValueError):

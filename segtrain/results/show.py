@@ -1,6 +1,7 @@
 """What `segtrain results` says: the table, what ended otherwise, a test between two settings, and the next commands."""
 
 from collections.abc import Iterator
+from os.path import isfile
 from pathlib import Path
 
 from segtrain.errors import UserError
@@ -98,7 +99,7 @@ def _progress(run: Run | None, results: Results) -> str:
 
 
 def _log(folder: Path) -> Path | None:
-    return next((folder / name for name in ("train.log", "console.log") if (folder / name).is_file()), None)
+    return next((folder / name for name in ("train.log", "console.log") if isfile(folder / name)), None)
 
 
 def _comparison(results: Results, compare: tuple[int, int] | None) -> str:

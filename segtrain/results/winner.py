@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from os.path import isfile
 
 from segtrain.results.collect import Collection
 from segtrain.results.flat import key_of
@@ -27,7 +28,7 @@ def train_command(row: Row, collection: Collection) -> str:
 
 def eval_commands(row: Row) -> list[str]:
     """Return the commands that score the best checkpoint of each of a setting's runs on the test split."""
-    return [_eval(run) for run in row.group.complete if (run.folder / "checkpoints" / "best.ckpt").is_file()]
+    return [_eval(run) for run in row.group.complete if isfile(run.folder / "checkpoints" / "best.ckpt")]
 
 
 def advice(row: Row, collection: Collection, *, title: str) -> list[str]:

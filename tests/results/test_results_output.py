@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import shlex
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,30 @@ def test_the_command_prints_or_writes(
     main()
     assert (tmp_path / "out").read_text() == printed
     assert "pspnet" in printed
+
+
+def test_what_another_user_may_not_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for job in ("files", "folder", "open"):
+        run = write_run(tmp_path / job, f"optimizer.lr={len(job)}", metrics={"val/miou": 0.5})
+        (run / "metrics.csv").write_text("epoch,step,val/miou\n0,4,0.31\n")
+
+    def refused(call: Callable[..., Any], *folders: str) -> Callable[..., Any]:  # root, as whom tests may run, may all
+        def guarded(path: Any, *arguments: Any, **options: Any) -> Any:
+            if any(str(path).startswith(f"{tmp_path / folder}/") for folder in folders):
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *arguments, **options)
+
+        return guarded
+
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "folder")
+    monkeypatch.setattr(os, "stat", refused(os.stat, "folder", "files/checkpoints"))
+    monkeypatch.setattr(io, "open", refused(open, "folder", "files"))
+    text = text_of(tmp_path)
+    assert "files failed: metrics.json does not read (Permission denied)" in text
+    assert "folder lost: nothing is known of it: you may not read its folder" in text
+    assert "best val/miou" in text
+    with pytest.raises(UserError, match="folder: you may not read it"):
+        collect(tmp_path / "folder")
 
 
 @pytest.mark.parametrize(
