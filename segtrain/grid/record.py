@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segtrain.metrics_file import read_metrics
 from segtrain.run_folder import write_text
 
 NOT_RUN, RUNNING, COMPLETE, FAILED, STOPPED, LOST = "not run", "running", "complete", "failed", "stopped", "lost"
@@ -69,12 +70,8 @@ class Job:
         write_text(self.folder / "trial.json", json.dumps(record, indent=2) + "\n")
 
     def score(self) -> float | None:
-        """Return the monitored score of its best checkpoint; None as long as it is not complete, or NaN."""
-        path = self.folder / "metrics.json"
-        if self.state != COMPLETE or not path.is_file():
-            return None
-        value = json.loads(path.read_text(encoding="utf-8")).get(self.monitor)
-        return None if value is None else float(value)
+        """Return the monitored score of its best checkpoint; None as long as it is not complete, or has none."""
+        return read_metrics(self.folder).get(self.monitor) if self.state == COMPLETE else None
 
 
 JOBS: list[Job] = []  # of this process's grid

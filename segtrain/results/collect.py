@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
+from segtrain.json_file import read_json
+from segtrain.metrics_file import numbers
 from segtrain.results.flat import Value, key_of, says_what
 from segtrain.results.runs import (
     FILES,
@@ -18,8 +20,6 @@ from segtrain.results.runs import (
     is_run,
     is_starting,
     may_look_into,
-    numbers,
-    read_json,
     read_run,
     seed_of,
 )

@@ -2,8 +2,6 @@
 
 import argparse
 import fcntl
-import json
-import math
 import os
 import re
 import time
@@ -16,7 +14,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from segtrain.metrics_file import read_rows
+from segtrain.json_file import read_json
+from segtrain.metrics_file import numbers, read_rows
 from segtrain.results.flat import Value, settings_of
 from segtrain.results.run_log import Log, read_log
 
@@ -104,23 +103,6 @@ def read_run(folder: Path) -> Run:
         history=tuple(_history(folder)),
         direction=(policy.get("monitor", "val/miou"), policy.get("mode", "max")),
     )
-
-
-def read_json(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the object in a file, empty if there is none, and what is wrong with the file."""
-    if not isfile(path):
-        return {}, ""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return {}, f"{path.name} does not read ({getattr(error, 'strerror', None) or error})"
-    return (values, "") if isinstance(values, dict) else ({}, f"{path.name} is no object of names and values")
-
-
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the finite numbers among values."""
-    kept = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {str(key): float(value) for key, value in kept.items() if math.isfinite(value)}
 
 
 def is_held(folder: Path) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 from segtrain.errors import full_disk
 from segtrain.lifeline import Lifeline
+from segtrain.metrics_file import read_metrics
 from segtrain.sweep.records import write_record
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.study import Asked
-from segtrain.sweep.training import Training, in_use, is_complete, read_metrics
+from segtrain.sweep.training import Training, in_use, is_complete
 
 
 class TrialError(Exception):

@@ -1,7 +1,6 @@
 """One training of a trial: a process of its own in a run folder of its own, watched until it ends."""
 
 import fcntl
-import json
 import logging
 import os
 import re
@@ -158,12 +157,6 @@ def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
 def is_complete(folder: Path) -> bool:
     """Say whether the training of a folder has come to its end: a run writes its metrics.json then."""
     return (folder / "metrics.json").is_file()
-
-
-def read_metrics(folder: Path) -> dict[str, float]:
-    """Return the numbers of a finished run; none if it is not."""
-    values = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if is_complete(folder) else {}
-    return {key: float(value) for key, value in values.items() if value is not None}
 
 
 def in_use(folder: Path) -> bool:

@@ -190,6 +190,7 @@ def test_the_best_comes_first_whichever_way_is_better(tmp_path: Path) -> None:
     jobs = [job_in(tmp_path, number, state="complete", monitor="val/loss", mode="min") for number in range(4)]
     for job, loss in zip(jobs, ("0.5", "null", "0.1"), strict=False):
         (job.folder / "metrics.json").write_text(f'{{"val/loss": {loss}}}')
+    (jobs[3].folder / "metrics.json").write_text('{"val/loss": 0.')  # torn
     assert [job.number for job in best_first(jobs)] == [2, 0, 1, 3]
     for job in jobs:
         job.mode = "max"

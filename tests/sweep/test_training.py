@@ -14,9 +14,10 @@ from conftest import ROOT
 from sweep.helpers import fake_trainings
 
 from segtrain.lifeline import Lifeline
+from segtrain.metrics_file import read_metrics
 from segtrain.sweep.same_errors import SameErrors
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.training import Ending, Training, in_use, last_lines, read_metrics, read_scores
+from segtrain.sweep.training import Ending, Training, in_use, last_lines, read_scores
 
 pytestmark = pytest.mark.usefixtures("fake_trainings")
 
@@ -49,6 +50,8 @@ def test_a_complete_training_has_scores_and_metrics(tmp_path: Path) -> None:
     assert read_scores(tmp_path / "run", "val/miou") == [(0, 0.25), (1, 0.25)]
     assert read_metrics(tmp_path / "run") == {"val/miou": 0.25, "runs": 1.0}
     assert read_metrics(tmp_path) == {}
+    (tmp_path / "run" / "metrics.json").write_text('{"val/miou": 0.')  # on a full disk, or in a copy
+    assert read_metrics(tmp_path / "run") == {}
     training.ask_to_stop("late")  # does no harm
     training.kill()
 
