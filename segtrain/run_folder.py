@@ -1,22 +1,21 @@
 """The run folder: made and checked before training, with all that is needed to repeat the run."""
 
-import fcntl
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from segtrain import __version__
 from segtrain.errors import UserError
+from segtrain.run_lock import hold
 
 PACKAGES = (
     "torch",
@@ -41,7 +40,7 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         if resumed:
-            _hold(run / "config.yaml")
+            hold(run)
             (run / "metrics.json").unlink(missing_ok=True)  # of its last end; the new one writes it again
             for part in (run / "checkpoints").glob(".*.part"):  # of a write that was killed
                 part.unlink()
@@ -56,36 +55,12 @@ def prepare(run: Path, config: dict[str, Any], *, resumed: bool) -> None:
                     "a new name=... or --rdzv-id starts anew"
                 )
             write_text(run / "config.yaml", HEADER + _rerunnable(config))
-            _hold(run / "config.yaml")
+            hold(run)
             write_text(run / "environment.json", json.dumps(environment(config["seed"]), indent=2) + "\n")
     except BlockingIOError as error:
         raise UserError(f"{run}: another process is training here; wait for its end or stop it") from error
     except OSError as error:
         raise UserError(f"paths.output: cannot write {run} ({error.strerror}); give paths.output=FOLDER") from error
-
-
-_HELD: list[IO[str]] = []  # until this process ends, or its job of a grid
-LOOKS = 20  # at a lock before it is another run's: `segtrain results` holds one for a moment to see whether it is free
-
-
-def _hold(path: Path) -> None:
-    """Lock a run's file, so that two processes do not write into one folder."""
-    file = path.open("a", encoding="utf-8")
-    for look in range(LOOKS):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if look == LOOKS - 1:
-                raise
-            time.sleep(0.05)
-    _HELD.append(file)
-
-
-def release() -> None:
-    """Unlock the run folders that this process has trained in, so that another may go on there."""
-    while _HELD:
-        _HELD.pop().close()
 
 
 def _rerunnable(config: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segtrain.run_folder import release
+from segtrain.run_lock import release
 from segtrain.signals import SIGNALS
 
 

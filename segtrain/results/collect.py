@@ -16,13 +16,13 @@ from segtrain.results.flat import Value, key_of, says_what
 from segtrain.results.runs import (
     FILES,
     Run,
-    is_held,
     is_run,
     is_starting,
     may_look_into,
     read_run,
     seed_of,
 )
+from segtrain.run_lock import is_held
 
 log = logging.getLogger("segtrain")
 

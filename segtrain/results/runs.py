@@ -1,7 +1,6 @@
 """What does one run folder say of its run: settings, scores, how it ended?"""
 
 import argparse
-import fcntl
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from segtrain.json_file import read_json
 from segtrain.metrics_file import numbers, read_rows
 from segtrain.results.flat import Value, settings_of
 from segtrain.results.run_log import Log, read_log
+from segtrain.run_lock import is_held
 
 FILES = ("config.yaml", "train.log")  # a run folder has one of them at least
 STARTING = 120  # seconds in which a process may not have come as far as its run folder's lock
@@ -103,18 +103,6 @@ def read_run(folder: Path) -> Run:
         history=tuple(_history(folder)),
         direction=(policy.get("monitor", "val/miou"), policy.get("mode", "max")),
     )
-
-
-def is_held(folder: Path) -> bool:
-    """Say whether a process trains in a run folder: it keeps config.yaml locked until it ends."""
-    try:
-        with (folder / "config.yaml").open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # there is none, or a file system without locks
-    return False
 
 
 def is_starting(folder: Path) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 from segtrain.errors import full_disk
 from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
+from segtrain.run_lock import is_held
 from segtrain.sweep.records import write_record
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.study import Asked
-from segtrain.sweep.training import Training, in_use, is_complete
+from segtrain.sweep.training import Training, is_complete
 
 
 class TrialError(Exception):
@@ -69,7 +70,7 @@ class Running:
         while len(self.scores) < len(self.seeds):
             seed = self.seeds[len(self.scores)]
             folder = self.training_folder(seed)
-            if not is_complete(folder) or in_use(folder):
+            if not is_complete(folder) or is_held(folder):
                 try:
                     self.training = Training(
                         folder,

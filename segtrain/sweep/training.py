@@ -1,6 +1,5 @@
 """One training of a trial: a process of its own in a run folder of its own, watched until it ends."""
 
-import fcntl
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from segtrain.checkpoint import LAST
 from segtrain.lifeline import Lifeline
 from segtrain.ranks.ending import STOPPED, how_ended
 from segtrain.run_id import AGAIN
+from segtrain.run_lock import is_held
 from segtrain.sweep.processes import ask_to_stop, kill_all, status_of
 from segtrain.sweep.slots import Slot
 
@@ -80,7 +80,7 @@ class Training:
 
     def _begin(self) -> bool:
         """Start the process unless the folder is locked; say whether it was started."""
-        if in_use(self.folder):  # by one that saves, as its worker is dead
+        if is_held(self.folder):  # by one that saves, as its worker is dead
             return False
         resumes = (self.folder / "checkpoints" / LAST).is_file()
         arguments = [*self.overrides, f"hydra.run.dir={self.folder}"]
@@ -157,18 +157,6 @@ def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
 def is_complete(folder: Path) -> bool:
     """Say whether the training of a folder has come to its end: a run writes its metrics.json then."""
     return (folder / "metrics.json").is_file()
-
-
-def in_use(folder: Path) -> bool:
-    """Say whether a process trains in a run folder: it has locked its config.yaml."""
-    try:
-        with (folder / "config.yaml").open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def last_lines(path: Path, count: int = TAIL, *, start: int = 0) -> str:

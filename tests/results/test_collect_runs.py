@@ -15,7 +15,8 @@ from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
 from segtrain.results.run_log import read_log
 from segtrain.results.runs import read_run
-from segtrain.run_folder import prepare, release
+from segtrain.run_folder import prepare
+from segtrain.run_lock import release
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from sweep.helpers import fake_trainings
 
 from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
+from segtrain.run_lock import is_held
 from segtrain.sweep.same_errors import SameErrors
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.training import Ending, Training, in_use, last_lines, read_scores
+from segtrain.sweep.training import Ending, Training, last_lines, read_scores
 
 pytestmark = pytest.mark.usefixtures("fake_trainings")
 
@@ -107,11 +108,11 @@ def test_a_hanging_training_is_killed_once_it_was_asked_for_long(
 def test_a_folder_in_use_is_waited_for_and_its_config_stays(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    assert not in_use(run)
+    assert not is_held(run)
     (run / "config.yaml").write_text("theirs")
     with (run / "config.yaml").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert in_use(run)
+        assert is_held(run)
         training = begin(run, "epochs=1")
         assert training.ended() is None
         assert training.process is None
@@ -119,6 +120,9 @@ def test_a_folder_in_use_is_waited_for_and_its_config_stays(tmp_path: Path) -> N
         waiting = begin(run)
         waiting.ask_to_stop("SIGINT")
         assert waiting.ended() == Ending("stopped", "SIGINT")
+    with (run / "config.yaml").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # a look of `segtrain results`
+        assert not is_held(run)
     assert wait(training).end == "complete"
     assert json.loads((run / "config.yaml").read_text())["epochs"] == "1"
 

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from sweep.helpers import records
 
-from segtrain.sweep.training import in_use
+from segtrain.run_lock import is_held
 
 SEARCH = (
     "study=two",
@@ -73,7 +73,7 @@ def test_one_worker_killed_and_one_interrupted_lose_and_repeat_nothing(tmp_path:
     assert "segtrain: stopped by Ctrl-C; the same command goes on with the search" in errors
     assert "of 3 trials done" in output
     wait_until(lambda: not trainings_of(sweep), 30, "a training has outlived its worker")
-    assert not any(in_use(path) for path in sweep.glob("trials/*"))
+    assert not any(is_held(path) for path in sweep.glob("trials/*"))
 
     again = start(tmp_path, *search)
     output, errors = again.communicate(timeout=400)

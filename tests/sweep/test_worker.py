@@ -233,12 +233,12 @@ def test_a_full_disk_costs_the_trial_and_not_the_search(tmp_path: Path, monkeypa
     search = memory_search(n_trials=2)
     full = iter([OSError(28, "No space left on device", "console.log")])
 
-    def in_use(folder: Path) -> bool:
+    def is_held(folder: Path) -> bool:
         if (error := next(full, None)) is not None:
             raise error
         return False
 
-    monkeypatch.setattr("segtrain.sweep.training.in_use", in_use)
+    monkeypatch.setattr("segtrain.sweep.training.is_held", is_held)
     make_worker(search, tmp_path).run()
     assert kinds(search) == ["FAIL", "COMPLETE"]
     assert "the disk is full: console.log" in records(tmp_path)["0000"]["reason"]
