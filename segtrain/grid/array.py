@@ -13,6 +13,7 @@ from segtrain.errors import UserError, requirement
 from segtrain.grid.command import arguments_of
 from segtrain.grid.record import COMPLETE, FAILED, LOST, RUNNING, STOPPED, Job
 from segtrain.grid.task import become
+from segtrain.last_words import PRINTED, last_lines, last_words
 from segtrain.ranks import ending
 
 log = logging.getLogger("segtrain")
@@ -159,17 +160,6 @@ def settle(job: Job, facts: dict[str, str] | None) -> None:
     if state == "CANCELLED" or status == ending.STOPPED:
         job.end(STOPPED, why_over(facts))
     elif state == "FAILED" and 0 < status < 128:
-        job.end(FAILED, last_words(job.console) or why_over(facts))
+        job.end(FAILED, last_words(last_lines(job.console, PRINTED)) or why_over(facts))
     else:
         job.end(LOST, why_over(facts))
-
-
-def last_words(console: Path | None) -> str:
-    """Return the sentence of a user's mistake that a job printed last, or the last line of its traceback."""
-    if console is None or not console.is_file():
-        return ""
-    lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
-    lines = [line for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd:"))]
-    starts = [index for index, line in enumerate(lines) if line.startswith("segtrain: ")]
-    said = lines[starts[-1] :] if starts else lines[-1:]
-    return "\n".join(said).removeprefix("segtrain: ").strip()

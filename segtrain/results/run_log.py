@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from segtrain.last_words import last_words
+
 RECORD = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ([A-Z]+) (.*)$")
 COMMAND = "command: "  # begins the first record of every process that writes to the log
 JOB = re.compile(r"^job \S+: (.*)$")
@@ -69,5 +71,5 @@ def _words(text: str) -> list[str]:
 
 def _error(texts: list[str]) -> str:
     """Return a sentence as it is, and the last line of a traceback."""
-    lines = [text.strip() for text in texts if text.strip()] or [""]
-    return lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
+    text = "\n".join(texts).strip()
+    return last_words(text) if text.startswith("Traceback") else " ".join(text.split())

@@ -12,9 +12,9 @@ from typing import Any
 from segtrain.clusters.job_state import NoAnswerError, is_over, job_facts, why_over
 from segtrain.clusters.submit import make_executor, submit
 from segtrain.errors import UserError
+from segtrain.last_words import last_lines
 from segtrain.run_folder import write_text
 from segtrain.sweep.ending import End, how_it_ended
-from segtrain.sweep.training import last_lines
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import give_up, work
 

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST
+from segtrain.last_words import PRINTED, TAIL, last_lines, last_words
 from segtrain.lifeline import Lifeline
 from segtrain.ranks.ending import STOPPED, how_ended
 from segtrain.run_id import AGAIN
@@ -25,7 +25,6 @@ log = logging.getLogger("segtrain")
 
 TRAIN = ("-m", "segtrain", "train")
 CONSOLE = "console.log"
-PRINTED, TAIL = 1000, 20  # lines that it printed last: what its end is read from, and what is kept of them
 PATIENCE = 600.0  # seconds for the checkpoint of a training that was asked to stop
 BUSY = "another process is training here"  # as a run says it whose folder is locked
 # what the ranks of a run say when the system has killed one
@@ -130,7 +129,7 @@ class Training:
             return Ending("lost", "stopped by a signal", tail)
         if status < 0:
             return Ending("lost", how_ended(status), tail)
-        reason = _reason(printed) or f"ended with status {status}"
+        reason = last_words(printed) or f"ended with status {status}"
         if BUSY in reason:
             return Ending("stopped", reason, tail)
         return Ending("lost" if KILLED_RANK.search(reason) else "failed", reason, tail)
@@ -157,30 +156,3 @@ def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
 def is_complete(folder: Path) -> bool:
     """Say whether the training of a folder has come to its end: a run writes its metrics.json then."""
     return (folder / "metrics.json").is_file()
-
-
-def last_lines(path: Path, count: int = TAIL, *, start: int = 0) -> str:
-    """Return the end of a text file.
-
-    Args:
-        path: the file.
-        count: lines at most.
-        start: the byte before which nothing is taken.
-    """
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(start)
-        return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-count:])
-
-
-def _reason(printed: str) -> str:
-    """Return the sentence of a user's mistake, or the last line of a traceback."""
-    lines = [line for line in printed.splitlines() if line.strip()]
-    starts = [index for index, line in enumerate(lines) if line.startswith("segtrain: ")]
-    if starts:
-        first = starts[-1]
-        # torchrun prints more behind it; the problems of a list are indented
-        more = list(takewhile(lambda line: line.startswith(" "), lines[first + 1 :]))
-        return "\n".join([lines[first].removeprefix("segtrain: "), *more])
-    return lines[-1].strip() if lines else ""

@@ -12,7 +12,7 @@ from in_this_process import train_grid
 from segtrain.clusters.job_state import NoAnswerError
 from segtrain.errors import UserError
 from segtrain.grid import array
-from segtrain.grid.array import Resources, last_words, settle, submit, wait_for
+from segtrain.grid.array import Resources, settle, submit, wait_for
 from segtrain.grid.command import arguments_of, way_on
 from segtrain.grid.record import Job
 from segtrain.grid.table import best_first
@@ -59,9 +59,15 @@ def test_the_end_of_a_task_is_known_without_accounting(
 
 def test_the_last_line_of_a_traceback_is_a_jobs_last_word(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("Traceback (most recent call last):\n  File ...\nValueError: no\n\nsrun: error: n1\n")
-    assert last_words(tmp_path / "a") == "ValueError: no"
-    assert last_words(tmp_path / "none") == ""
-    assert last_words(None) == ""
+    job = job_in(tmp_path, console=tmp_path / "a")
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "ValueError: no"
+    (tmp_path / "a").write_text("segtrain: two problems\n  one\n  two\n[torchrun] all ended\nsrun: error: n1\n")
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "two problems\n  one\n  two"
+    (tmp_path / "a").unlink()
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "SLURM's state FAILED, exit status 1"
 
 
 def test_jobs_are_watched_through_preemption_and_a_slurm_that_does_not_answer(

@@ -13,12 +13,13 @@ import pytest
 from conftest import ROOT
 from sweep.helpers import fake_trainings
 
+from segtrain.last_words import last_lines
 from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
 from segtrain.run_lock import is_held
 from segtrain.sweep.same_errors import SameErrors
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.training import Ending, Training, last_lines, read_scores
+from segtrain.sweep.training import Ending, Training, read_scores
 
 pytestmark = pytest.mark.usefixtures("fake_trainings")
 

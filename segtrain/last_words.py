@@ -1,0 +1,34 @@
+"""What did a process print last, and what does that say of its end?"""
+
+from itertools import takewhile
+from pathlib import Path
+
+PRINTED, TAIL = 1000, 20  # lines that it printed last: what its end is read from, and what is kept of them
+AROUND = ("srun:", "slurmstepd:")  # what SLURM prints behind it
+
+
+def last_lines(path: Path | None, count: int = TAIL, *, start: int = 0) -> str:
+    """Return the end of a text file; nothing if there is none.
+
+    Args:
+        path: the file.
+        count: lines at most.
+        start: the byte before which nothing is taken.
+    """
+    if path is None or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(start)
+        return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-count:])
+
+
+def last_words(printed: str) -> str:
+    """Return the sentence of a user's mistake, or the last line of a traceback."""
+    lines = [line for line in printed.splitlines() if line.strip() and not line.startswith(AROUND)]
+    starts = [index for index, line in enumerate(lines) if line.startswith("segtrain: ")]
+    if starts:
+        first = starts[-1]
+        # torchrun prints more behind it; the problems of a list are indented
+        more = list(takewhile(lambda line: line.startswith(" "), lines[first + 1 :]))
+        return "\n".join([lines[first].removeprefix("segtrain: "), *more])
+    return lines[-1].strip() if lines else ""
