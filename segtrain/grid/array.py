@@ -11,10 +11,11 @@ from typing import Any
 from segtrain.clusters.job_state import NoAnswerError, array_facts, is_over, why_over
 from segtrain.errors import UserError, requirement
 from segtrain.grid.command import arguments_of
-from segtrain.grid.record import COMPLETE, FAILED, LOST, RUNNING, STOPPED, Job
+from segtrain.grid.record import Job
 from segtrain.grid.task import become
 from segtrain.last_words import PRINTED, last_lines, last_words
 from segtrain.ranks import ending
+from segtrain.states import COMPLETE, FAILED, LOST, RUNNING, STOPPED
 
 log = logging.getLogger("segtrain")
 

@@ -10,10 +10,11 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from segtrain.errors import UserError, message_of
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.plan import compose, plan
-from segtrain.grid.record import COMPLETE, FAILED, JOBS, STOPPED, Job
+from segtrain.grid.record import JOBS, Job
 from segtrain.logs import log_to_file, start_logging
 from segtrain.ranks import ending
 from segtrain.signals import EARLY, SIGNALS, note_signals
+from segtrain.states import COMPLETE, FAILED, STOPPED
 
 log = logging.getLogger("segtrain")
 

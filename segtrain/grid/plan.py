@@ -16,7 +16,8 @@ from segtrain.config.check import check_keys
 from segtrain.config.schema import TrainConfig
 from segtrain.config.wording import reword
 from segtrain.errors import UserError
-from segtrain.grid.record import FAILED, Job
+from segtrain.grid.record import Job
+from segtrain.states import FAILED
 
 
 def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]], first: int) -> list[Job]:

@@ -1,15 +1,13 @@
 """A job of a grid: what it trains, in which folder, and what became of it."""
 
-import json
 import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segtrain.metrics_file import read_metrics
-from segtrain.run_folder import write_text
-
-NOT_RUN, RUNNING, COMPLETE, FAILED, STOPPED, LOST = "not run", "running", "complete", "failed", "stopped", "lost"
+from segtrain.states import COMPLETE, NOT_RUN, RUNNING
+from segtrain.trial_record import write_record
 
 
 @dataclass
@@ -23,7 +21,7 @@ class Job:
         differs: those that not all jobs have.
         monitor: the score that jobs are compared by.
         mode: "max" or "min".
-        state: one of the words above.
+        state: one of `segtrain.states.STATES`, but for pruned.
         reason: why it failed or stopped; empty otherwise.
         seconds: how long it ran.
         host: where.
@@ -57,17 +55,16 @@ class Job:
     def write(self) -> None:
         """Write trial.json, as a search does for its trials."""
         score = self.score()
-        record = {
-            "number": self.number,
-            "state": self.state,
-            "parameters": dict(word.lstrip("+~").partition("=")[::2] for word in self.differs),
-            "values": {} if score is None else {self.monitor: score},
-            "seconds": round(self.seconds, 1),
-            "reason": self.reason,
-            "host": self.host,
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "trial.json", json.dumps(record, indent=2) + "\n")
+        write_record(
+            self.folder,
+            self.state,
+            number=self.number,
+            values={} if score is None else {self.monitor: score},
+            parameters=dict(word.lstrip("+~").partition("=")[::2] for word in self.differs),
+            seconds=round(self.seconds, 1),
+            reason=self.reason,
+            host=self.host,
+        )
 
     def score(self) -> float | None:
         """Return the monitored score of its best checkpoint; None as long as it is not complete, or has none."""

@@ -12,8 +12,9 @@ from segtrain.grid.array import Resources, submit, wait_for
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.local import refuse
 from segtrain.grid.plan import plan
-from segtrain.grid.record import FAILED, JOBS
+from segtrain.grid.record import JOBS
 from segtrain.logs import start_logging
+from segtrain.states import FAILED
 
 log = logging.getLogger("segtrain")
 

@@ -6,7 +6,8 @@ from rich import box
 from rich.table import Table
 
 from segtrain.grid.command import way_on
-from segtrain.grid.record import COMPLETE, FAILED, JOBS, LOST, NOT_RUN, STOPPED, Job
+from segtrain.grid.record import JOBS, Job
+from segtrain.states import COMPLETE, FAILED, LOST, NOT_RUN, STOPPED
 
 WORDS = {COMPLETE: "done"}
 

@@ -15,6 +15,7 @@ from segtrain.metrics_file import numbers
 from segtrain.results.flat import Value, key_of, says_what
 from segtrain.results.runs import (
     FILES,
+    GONE,
     Run,
     is_run,
     is_starting,
@@ -23,14 +24,12 @@ from segtrain.results.runs import (
     seed_of,
 )
 from segtrain.run_lock import is_held
+from segtrain.states import COMPLETE, FAILED, LOST, RUNNING, STATES
 
 log = logging.getLogger("segtrain")
 
 RECORD = "trial.json"
 DEPTH = 4  # folders below the one that was asked for: trials/0007/seed-1
-# in the order in which they are shown
-STATES = ("complete", "running", "pruned", "stopped", "lost", "failed", "not run")
-GONE = "ended without a word: killed, or lost with its machine"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Group:
     @property
     def complete(self) -> tuple[Run, ...]:
         """The runs that have scores."""
-        return tuple(run for run in self.runs if run.status == "complete")
+        return tuple(run for run in self.runs if run.status == COMPLETE)
 
 
 @dataclass(frozen=True)
@@ -152,16 +151,16 @@ def _job(path: Path) -> Run:
     own = run.seed if run.seed is not None else seed_of(overrides)
     run = replace(run, overrides=overrides, seed=own, seconds=seconds if seconds else run.seconds)
     # without a lock, its folder is taken for that of one that starts: one that the grid has ended does not
-    runs = run.status == "running" and (status == "running" or is_held(path))
-    return run if runs or run.status in ("complete", "failed") else replace(run, status=status, reason=reason)
+    runs = run.status == RUNNING and (status == RUNNING or is_held(path))
+    return run if runs or run.status in (COMPLETE, FAILED) else replace(run, status=status, reason=reason)
 
 
 def _state(record: dict[str, Any], damage: str, folders: Sequence[Path]) -> tuple[str, str]:
     """Return state and reason; what was running is lost where no process has it and nothing is written any more."""
-    status, reason = str(record.get("state", "lost")), str(record.get("reason") or damage)
-    if status == "running" and not any(map(is_held, folders)) and not any(map(is_starting, folders)):
-        status, reason = "lost", GONE
-    return status if status in STATES else "lost", " ".join(reason.split())
+    status, reason = str(record.get("state", LOST)), str(record.get("reason") or damage)
+    if status == RUNNING and not any(map(is_held, folders)) and not any(map(is_starting, folders)):
+        status, reason = LOST, GONE
+    return status if status in STATES else LOST, " ".join(reason.split())
 
 
 def _parameters(record: dict[str, Any]) -> dict[str, Value]:
@@ -182,7 +181,7 @@ def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:
     for all_of_it in found.values():
         same, repeats = _one_a_seed(all_of_it)
         status = min((run.status for run in same), key=STATES.index)
-        others = [run for run in same if run.status != "complete"]
+        others = [run for run in same if run.status != COMPLETE]
         reason = "; ".join(dict.fromkeys(" ".join(run.reason.split()) for run in others if run.reason))
         name = ", ".join(_name(run.folder, root) for run in same)
         yield Group(name, same[0].folder, same, status, reason, seconds=_total([*same, *repeats]), repeats=repeats)
@@ -190,7 +189,7 @@ def _by_setting(runs: list[Run], root: Path) -> Iterator[Group]:
 
 def _one_a_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """Return the last complete run of every seed, else the last, and the others: a seed twice is no second sample."""
-    in_time = sorted(runs, key=lambda run: (run.status == "complete", run.ended, _natural(run.folder)))
+    in_time = sorted(runs, key=lambda run: (run.status == COMPLETE, run.ended, _natural(run.folder)))
     last = {run.folder if run.seed is None else run.seed: run for run in in_time}
     kept = sorted(last.values(), key=lambda run: (run.seed is None, run.seed or 0, _natural(run.folder)))
     return tuple(kept), tuple(run for run in in_time if run not in kept)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError
-from segtrain.results.collect import STATES, Collection, Group
+from segtrain.results.collect import Collection, Group
 from segtrain.results.flat import Value
 from segtrain.results.labels import short_labels
 from segtrain.results.pareto import pareto_front
 from segtrain.results.settings import columns
 from segtrain.results.statistics import Score, score_of
+from segtrain.states import COMPLETE, STATES
 
 LESS_IS_BETTER = re.compile(r"loss|latency|memory|parameters|gflops|seconds|(^|[/_])(time|ms)($|[/_])|wait")
 FACTS = ("seconds", "status", "run", "n")  # of a row beside settings and scores
@@ -79,7 +80,7 @@ class Results:
     def best_first(self) -> list[Row]:
         """Return the rows with a score of the metric, the best first."""
         sign = 1 if lower_is_better(self.metric, self.collection) else -1
-        scored = [row for row in self.rows if row.group.status == "complete" and self.metric in row.scores]
+        scored = [row for row in self.rows if row.group.status == COMPLETE and self.metric in row.scores]
         return sorted(scored, key=lambda row: sign * row.scores[self.metric].mean)
 
 
@@ -110,7 +111,7 @@ def make_results(collection: Collection, *, sort: str | None = None, ascending: 
     if ascending is None:
         ascending = key not in (*metrics, *objectives) or lower_is_better(key, collection)
     points = [{name: score.mean for name, score in found.items()} for found in scores]
-    complete = [point if group.status == "complete" else None for point, group in zip(points, groups, strict=True)]
+    complete = [point if group.status == COMPLETE else None for point, group in zip(points, groups, strict=True)]
     front = pareto_front(complete, objectives) if len(objectives) > 1 else [False] * len(groups)
     rows = [
         Row(0, group, {name: values[index] for name, values in settings.items()}, scores[index], front[index])

@@ -18,8 +18,10 @@ from segtrain.metrics_file import numbers, read_rows
 from segtrain.results.flat import Value, settings_of
 from segtrain.results.run_log import Log, read_log
 from segtrain.run_lock import is_held
+from segtrain.states import COMPLETE, FAILED, LOST, RUNNING, STOPPED
 
 FILES = ("config.yaml", "train.log")  # a run folder has one of them at least
+GONE = "ended without a word: killed, or lost with its machine"
 STARTING = 120  # seconds in which a process may not have come as far as its run folder's lock
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -72,7 +74,7 @@ def may_look_into(folder: Path) -> bool:
 def read_run(folder: Path) -> Run:
     """Return what a run folder says; files that are damaged or missing are told in the run's reason."""
     if not may_look_into(folder):
-        return Run(folder, "lost", "nothing is known of it: you may not read its folder")
+        return Run(folder, LOST, "nothing is known of it: you may not read its folder")
     configs, log = list(_configs(folder)), read_log(folder / "train.log")
     config = configs[-1] if configs else {}
     environment, _ = read_json(folder / "environment.json")
@@ -116,18 +118,18 @@ def is_starting(folder: Path) -> bool:
 
 def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
     if is_held(folder):
-        return "running", ""
+        return RUNNING, ""
     if log.error:
-        return "failed", log.error
+        return FAILED, log.error
     if damage:
-        return "failed", damage
+        return FAILED, damage
     if log.stopped:  # in training: scores that are there nevertheless are of an earlier end
-        return "stopped", log.stopped
+        return STOPPED, log.stopped
     if isfile(folder / "metrics.json"):
-        return "complete", ""
+        return COMPLETE, ""
     if isfile(folder / "train.log") and not isfile(folder / "config.yaml") and is_starting(folder):
-        return "running", ""
-    return "lost", "ended without a word: killed, or lost with its machine"
+        return RUNNING, ""
+    return LOST, GONE
 
 
 def _configs(folder: Path) -> Iterator[dict[str, Any]]:

@@ -5,12 +5,13 @@ from os.path import isfile
 from pathlib import Path
 
 from segtrain.errors import UserError
-from segtrain.results.collect import STATES, Group
+from segtrain.results.collect import Group
 from segtrain.results.rows import Results, Row
 from segtrain.results.runs import Run
 from segtrain.results.statistics import paired_test, verdict
 from segtrain.results.table import csv_text, markdown_text, terminal_text, unique_lines
 from segtrain.results.winner import advice, front_advice
+from segtrain.states import COMPLETE, STATES
 
 MOST_NOTES = 20  # lines on runs that are not complete
 
@@ -76,7 +77,7 @@ def _units(group: Group) -> list[Run | Group]:
 def _notes(results: Results) -> Iterator[str]:
     for row in results.rows:
         for unit in _units(row.group):
-            if unit.status == "complete":
+            if unit.status == COMPLETE:
                 continue
             run = unit if isinstance(unit, Run) else next(reversed(unit.runs), None)
             facts = [fact for fact in (_progress(run, results), " ".join(unit.reason.split())) if fact]

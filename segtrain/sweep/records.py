@@ -1,58 +1,15 @@
-"""trial.json: what has become of a trial, beside its run folders, for those who have no study at hand."""
+"""Which trials have ended without their record? The study knows what is to be in it."""
 
-import json
-import logging
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from segtrain.run_folder import write_text
-from segtrain.sweep.space import Value
 from segtrain.sweep.study import Search
-
-log = logging.getLogger("segtrain")
+from segtrain.trial_record import read_state, write_record
 
 ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-
-
-def write_record(
-    folder: Path,
-    state: str,
-    *,
-    number: int,
-    values: Mapping[str, float],
-    parameters: Mapping[str, Value],
-    **facts: Any,
-) -> None:
-    """Write the record of a trial.
-
-    Args:
-        folder: of the trial.
-        state: running, complete, pruned, failed, lost or stopped.
-        number: in the study.
-        values: {objective: mean over its seeds}, of a complete trial.
-        parameters: what it was trained with.
-        facts: reason, seconds, tries.
-    """
-    record = {"number": number, "state": state, "values": dict(values), **facts, "host": socket.gethostname()}
-    record["parameters"] = dict(parameters)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "trial.json", json.dumps(record, indent=2) + "\n")
-    except OSError as error:  # the study has it, and the next call of the command writes it
-        log.warning(f"cannot write {folder / 'trial.json'} ({error.strerror})")
-
-
-def read_state(folder: Path) -> str | None:
-    """Return the state in a trial's record; None if there is none that reads."""
-    try:
-        state = json.loads((folder / "trial.json").read_text(encoding="utf-8")).get("state")
-    except (OSError, ValueError):
-        return None
-    return str(state)
 
 
 def complete_records(search: Search, trials: Path, objectives: Sequence[str]) -> None:

@@ -10,10 +10,10 @@ from segtrain.errors import full_disk
 from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
 from segtrain.run_lock import is_held
-from segtrain.sweep.records import write_record
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.study import Asked
 from segtrain.sweep.training import Training, is_complete
+from segtrain.trial_record import write_record
 
 
 class TrialError(Exception):

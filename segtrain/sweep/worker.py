@@ -16,11 +16,12 @@ from segtrain.sweep.ending import STOP_SIGNALS, End, how_it_ended
 from segtrain.sweep.lost import GRACE, HEARTBEAT
 from segtrain.sweep.patience import TakenError
 from segtrain.sweep.presence import Presence, is_dead
-from segtrain.sweep.records import complete_records, write_record
+from segtrain.sweep.records import complete_records
 from segtrain.sweep.running import Running
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.study import Asked, Search
 from segtrain.sweep.watch import POLL, Watch
+from segtrain.trial_record import write_record
 
 log = logging.getLogger("segtrain")
 

@@ -70,6 +70,14 @@ def test_the_last_line_of_a_traceback_is_a_jobs_last_word(tmp_path: Path) -> Non
     assert job.reason == "SLURM's state FAILED, exit status 1"
 
 
+def test_a_record_that_cannot_be_written_costs_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    job = Job(0, tmp_path / "file" / "0", ())
+    job.begin()
+    job.end("failed", "boom")
+    assert "cannot write" in caplog.text
+
+
 def test_jobs_are_watched_through_preemption_and_a_slurm_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
