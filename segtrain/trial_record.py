@@ -9,6 +9,7 @@ from typing import Any
 
 from segtrain.json_file import read_json
 from segtrain.run_folder import write_text
+from segtrain.states import RECORD
 
 log = logging.getLogger("segtrain")
 
@@ -36,12 +37,12 @@ def write_record(
     record["parameters"] = dict(parameters)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "trial.json", json.dumps(record, indent=2) + "\n")
+        write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     except OSError as error:  # a study has it, and the next call of the command writes it
-        log.warning(f"cannot write {folder / 'trial.json'} ({error.strerror})")
+        log.warning(f"cannot write {folder / RECORD} ({error.strerror})")
 
 
 def read_state(folder: Path) -> str | None:
     """Return the state in a record; None if there is none that reads."""
-    state = read_json(folder / "trial.json")[0].get("state")
+    state = read_json(folder / RECORD)[0].get("state")
     return None if state is None else str(state)

@@ -9,7 +9,8 @@ from pathlib import Path
 EPILOG = """\
 FOLDER is that of a search (outputs/sweeps/STUDY), of a grid (outputs/sweeps/NAME-ID), or any that has run folders below
 it (outputs/runs). Runs that differ in their seed alone are one row: mean ± standard deviation over n seeds. Scores are
-those of metrics.json; the winner is chosen by validation, never by the test split.
+those of metrics.json; the winner is chosen by validation, never by cost or the test split, and among the settings that
+have the most seeds. Of runs with the same settings and seed the last complete one counts.
 """
 
 

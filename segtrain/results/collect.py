@@ -24,11 +24,10 @@ from segtrain.results.runs import (
     seed_of,
 )
 from segtrain.run_lock import is_held
-from segtrain.states import COMPLETE, FAILED, LOST, RUNNING, STATES
+from segtrain.states import COMPLETE, FAILED, LOST, RECORD, RUNNING, STATES
 
 log = logging.getLogger("segtrain")
 
-RECORD = "trial.json"
 DEPTH = 4  # folders below the one that was asked for: trials/0007/seed-1
 
 
