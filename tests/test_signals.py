@@ -26,12 +26,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return only_run(folder)
 
 
-def start(command: list[str], folder: Path, root: Path) -> subprocess.Popen[str]:
+def start(command: list[str], folder: Path, root: Path, *more: str) -> subprocess.Popen[str]:
     """Start a run of two processes that waits at step 5 until it has been signalled, in a session of its own."""
     (folder / "waiter.py").write_text(WAITER)
     waiter = "+callbacks.wait={_target_:waiter.Wait}"
     return subprocess.Popen(
-        [*command, "train", *PAIR, f"dataset.root={root}", waiter],
+        [*command, "train", *PAIR, f"dataset.root={root}", waiter, *more],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -76,15 +76,16 @@ def session_of(process: subprocess.Popen[str]) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["all", "rank 0, the launcher", "torchrun"])
+@pytest.mark.parametrize("target", ["all", "group", "rank 0, the launcher", "torchrun"])
 def test_a_signal_to_any_process_ends_all_of_them_and_the_run_goes_on(target: str, pair: Path, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if target == "torchrun" else []
-    process = start([sys.executable, *torchrun, "-m", "segtrain"], tmp_path, pair.parents[2] / "bands")
+    loaders = ["loader.num_workers=1"] if target == "group" else []  # which the others of the group need to the end
+    process = start([sys.executable, *torchrun, "-m", "segtrain"], tmp_path, pair.parents[2] / "bands", *loaders)
     try:
         pids = ranks(tmp_path, process)
-        signalled = {"all": pids, "torchrun": [process.pid]}.get(target, pids[:1])
+        signalled = {"all": pids, "group": [process.pid], "torchrun": [process.pid]}.get(target, pids[:1])
         for pid in signalled:
-            os.kill(pid, signal.SIGTERM)
+            (os.killpg if target == "group" else os.kill)(pid, signal.SIGTERM)
         (tmp_path / "signalled").touch()
         out, err = process.communicate(timeout=60)
         left = session_of(process)
@@ -100,7 +101,7 @@ def test_a_signal_to_any_process_ends_all_of_them_and_the_run_goes_on(target: st
         return
     assert process.returncode == 75, err
     assert "Traceback" not in err
-    if target == "all":
+    if target in ("all", "group"):
         done = run_segtrain("train", f"resume={run}", "trust=[waiter]", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert_same_end(run, pair)

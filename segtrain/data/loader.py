@@ -5,6 +5,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -45,8 +46,18 @@ def choose_workers() -> int:
     return max(1, min(8, num_cores() // devices - 1))
 
 
+def _obey_the_next(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
 def start_worker(worker: int) -> None:
-    """Keep a process that loads samples to one thread, and from ending before the one it loads for on Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Keep a process that loads samples to one thread, and from ending before the one it loads for.
+
+    Ctrl-C, `timeout` and `scancel --full` signal all processes of a run, which needs its samples for the step that it
+    ends with. The second SIGTERM is obeyed: it is of the run that has no more use for this process.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _obey_the_next)
     cv2.setNumThreads(0)  # one process a core is enough
     torch.set_num_threads(1)
