@@ -179,6 +179,15 @@ def test_an_objective_that_no_run_has_fails_the_trial(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("seeds", [range(1), range(2)])
+def test_a_training_that_is_killed_while_it_writes_its_scores_is_no_failure(tmp_path: Path, seeds: range) -> None:
+    search = memory_search(n_trials=1)
+    make_worker(search, tmp_path, "torn=1", seeds=seeds).run()
+    (trial,) = search.trials()
+    assert (trial.state.name, trial.user_attrs["tries"]) == ("COMPLETE", len(seeds))
+    assert trial.value == pytest.approx(trial.params["x"] + sum(seeds) / len(seeds))
+
+
 def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
     search = memory_search(n_trials=3, pruner=pruner)
