@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.run_folder import write_text
-from segtrain.sweep.space import Value
+from segtrain.sweep.ranges import Value
 from segtrain.sweep.study import Search
 
 log = logging.getLogger("segtrain")
