@@ -183,7 +183,12 @@ def open_study(plan: Plan, folder: Path) -> Search:
         settings=plan.settings,
         n_trials=plan.n_trials,
         retries=cfg["retries"],
+        seeds=_seeds(cfg),
     )
+
+
+def _seeds(cfg: Mapping[str, Any]) -> range:
+    return range(cfg["seed"], cfg["seed"] + cfg["seeds"])
 
 
 def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
@@ -191,7 +196,7 @@ def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
     cfg = plan.cfg
     shared: dict[str, Any] = {
         "overrides": [*(f"--config-dir={path}" for path in plan.config_dirs), *plan.overrides],
-        "seeds": range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
+        "seeds": _seeds(cfg),
         "objectives": plan.objectives,
         "retries": cfg["retries"],
     }
