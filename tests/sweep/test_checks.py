@@ -105,9 +105,9 @@ def test_an_objective_that_no_run_logs_is_a_sentence(name: str, sentence: str) -
 
 
 def test_an_objective_is_checked_against_the_classes_of_the_data_set() -> None:
-    check_trials(plan_of(*NUMBERS, "sweep.objectives={val/iou/nucleus: max}"))
+    check_trials(plan_of(*NUMBERS, "checkpoint.monitor=val/iou/nucleus"))
     with pytest.raises(UserError, match=r"no run logs 'val/iou/Car'"):
-        check_trials(plan_of(*NUMBERS, "sweep.objectives={val/iou/Car: max}"))
+        check_trials(plan_of(*NUMBERS, "sweep.pruner=none", "sweep.objectives={val/miou: max, val/iou/Car: max}"))
 
 
 def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +121,12 @@ def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypa
     real = build.complete_classes
     monkeypatch.setattr(build, "complete_classes", lambda *given: calls.append(1) or real(*given))
     data = ("dataset=folder", f"dataset.root={tmp_path}", "dataset.crop_size=64")
-    check_trials(plan_of(*NUMBERS, *data, "sweep.objectives={val/iou/class_2: max}"))
+    check_trials(plan_of(*NUMBERS, *data, "checkpoint.monitor=val/iou/class_2"))
     assert len(calls) == 1
     with pytest.raises(UserError, match=r"no run logs 'val/iou/class_3'"):
-        check_trials(plan_of(*NUMBERS, *data, "sweep.objectives={val/iou/class_3: max}"))
+        check_trials(
+            plan_of(*NUMBERS, *data, "sweep.pruner=none", "sweep.objectives={val/miou: max, val/iou/class_3: max}")
+        )
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,11 @@ def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypa
         ),
         (["sweep.objectives={val/miou: max, val/loss: min}"], r"sweep\.pruner: median, and with 2 objectives"),
         (["sweep.sampler=tp", "sweep.pruner=medan"], r"2 problems(.|\n)*mean tpe\?(.|\n)*mean median\?"),
+        (
+            ["sweep.objectives={val/loss: min}"],
+            r"sweep\.objectives: val/loss \(min\), .* best epoch by checkpoint\.monitor=val/miou \(max\); "
+            r"give checkpoint\.monitor=val/loss checkpoint\.mode=min",
+        ),
         (["sweep.sampler=grid"], r"sweep\.space\.loss\.gamma: a grid takes no conditions"),
     ],
 )
@@ -190,6 +197,19 @@ def test_a_grid_has_no_more_trials_than_points() -> None:
     grid = ("sweep.sampler=grid", *NUMBERS, "optimizer.lr=0.1,0.2,0.3", "optimizer.weight_decay=range(0,2)")
     assert plan_of(*grid, "n_trials=20").n_trials == 6
     assert plan_of(*grid, "n_trials=4").n_trials == 4
+
+
+def test_a_search_has_no_more_trials_than_combinations_so_that_nobody_waits_for_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    small = (*NUMBERS, "optimizer.lr=0.1,0.2,0.3", "optimizer.weight_decay=range(0,2)")
+    with caplog.at_level(logging.INFO, logger="segtrain"):
+        assert plan_of(*small, "n_trials=20").n_trials == 6
+    assert "n_trials: 20, and the space has 6 combinations, so the search ends with those" in caplog.text
+    assert plan_of(*small, "n_trials=4").n_trials == 4
+    assert plan_of(*NUMBERS, "n_trials=20").n_trials == 20
+    monitor = ("checkpoint.monitor=val/loss", "checkpoint.mode=min")
+    assert plan_of(*NUMBERS, *monitor, "sweep.objectives={val/loss: min}").objectives == {"val/loss": "min"}
 
 
 def test_a_warm_up_longer_than_a_trial_is_told(caplog: pytest.LogCaptureFixture) -> None:
