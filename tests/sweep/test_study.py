@@ -30,7 +30,7 @@ def test_the_total_is_exact_when_many_ask_at_once(tmp_path: Path) -> None:
     names: list[str] = []
 
     def work() -> None:
-        search = file_search(tmp_path, n_trials=12)
+        search = file_search(tmp_path, n_trials=8)
         while (asked := search.ask()) is not None:
             names.append(asked.folder)
             finish(search, asked)
@@ -41,10 +41,10 @@ def test_the_total_is_exact_when_many_ask_at_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    search = file_search(tmp_path, n_trials=12)
-    assert len(names) == len(set(names)) == search.done() == 12
+    search = file_search(tmp_path, n_trials=8)
+    assert len(names) == len(set(names)) == search.done() == 8
     assert search.ask() is None
-    search.n_trials = 13
+    search.n_trials = 9
     asked = search.ask()
     assert asked is not None
     assert asked.folder not in names
