@@ -4,8 +4,10 @@ import json
 import math
 import os
 import platform
+import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -67,11 +69,24 @@ def _rerunnable(config: dict[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create({"defaults": [{"hydra": "default"}, "_self_"], **config}))
 
 
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a name that no other process uses, and put it in its place at once.
+
+    Args:
+        path: of the file.
+        write: is given the other name, which ends as the file's does.
+    """
+    part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file at once."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    replace(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_metrics(path: Path, values: dict[str, Any]) -> None:

@@ -200,7 +200,7 @@ def finish(
         values = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
         values |= _row_of(run, checkpoint["epoch"])
         load_weights(module, checkpoint, path)
-    if trainer.is_global_zero:
+    if test and trainer.is_global_zero:
         write_metrics(run / "metrics.json", values)  # kept, whatever the test meets
     table = ""
     if test and (scored := trainer.test(module, datamodule=data, verbose=False)):
@@ -214,8 +214,8 @@ def finish(
         size=crop_size(cfg)[1] or 256,
         precision=trainer.precision_plugin.forward_context,
     )
-    write_metrics(run / "metrics.json", values)
     tensorboard.finish_hparams(trainer.logger, values, step=trainer.global_step)
+    write_metrics(run / "metrics.json", values)  # the last: a run that has it has all else
     if table:
         log.info(f"{table}\n")
     elif "val/miou" in values:

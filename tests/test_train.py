@@ -5,6 +5,8 @@ import json
 import math
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,8 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, jaccard_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segtrain import tensorboard, training
+from segtrain.callbacks.checkpoints import KeepBest
 from segtrain.cost import COSTS
 
 CLASSES = ("a", "b", "c")
@@ -348,3 +352,30 @@ def test_a_batch_larger_than_the_data_is_a_sentence(segtrain: Run, bands: tuple[
     done = segtrain("train", *bands, "loader.batch_size=9")
     assert done.returncode == 1
     assert "loader.batch_size: 9 is more than the 8 training images" in done.stderr
+
+
+def test_a_run_that_is_not_tested_has_its_metrics_json_when_all_else_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: dict[str, bool] = {}
+
+    def looked(step: str, answer: dict[str, float]) -> dict[str, float]:
+        there[step] = (tmp_path / "metrics.json").exists()
+        return answer
+
+    monkeypatch.setattr(training, "costs", lambda *given, **more: looked("cost", {"perf/gflops": 1.0}))
+    monkeypatch.setattr(tensorboard, "finish_hparams", lambda *given, **more: looked("hparams", {}))
+    trainer: Any = SimpleNamespace(
+        callbacks=[KeepBest(tmp_path, monitor="val/miou", mode="max")],
+        is_global_zero=True,
+        strategy=SimpleNamespace(root_device="cpu"),
+        precision_plugin=SimpleNamespace(forward_context=None),
+        logger=None,
+        global_step=1,
+    )
+    cfg: dict[str, Any] = {"augmentation": {}, "dataset": {}}
+    monkeypatch.setattr(training, "crop_size", lambda cfg: (None, 64))
+    nothing: Any = None
+    training.finish(trainer, nothing, nothing, tmp_path, cfg, test=False)
+    assert there == {"cost": False, "hparams": False}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"perf/gflops": 1.0}

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
-from segtrain.sweep.space import Space, Value
+from segtrain.sweep.ranges import Value, count_of, values_of
+from segtrain.sweep.space import Space
 
 MOST = 2000  # above it a search does not come near the end
 
@@ -42,10 +43,7 @@ def combinations(space: Space, most: int = MOST) -> list[dict[str, Value]] | Non
 
 
 def _values(distribution: BaseDistribution, most: int) -> Sequence[Value]:
-    if isinstance(distribution, CategoricalDistribution):
-        return [str(choice) for choice in distribution.choices]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if step is None or (high - low) / step >= most:
+    count = count_of(distribution)
+    if count is None or count > most:
         raise _EndlessError
-    return [low + number * step for number in range(round((high - low) / step) + 1)]
+    return values_of(distribution)

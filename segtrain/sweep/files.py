@@ -2,31 +2,16 @@
 
 import csv
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, and put it in its place.
-
-    Args:
-        path: of the file.
-        write: is given the other name, which ends as the file's does.
-    """
-    part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+from segtrain.run_folder import replace, write_text
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write an object."""
-    replace(path, lambda part: part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8"))
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segtrain.sweep.history import STATES
 from segtrain.sweep.running import Running
 from segtrain.sweep.status import Progress, Status, ended_trial, seconds_of, status_of
 from segtrain.sweep.training import Training
@@ -168,11 +170,9 @@ class View:
         }
 
     def _lines(self, status: Status) -> list[str]:
-        named = {"fail": "failed", "waiting": "to be gone on with"}
+        named = {**STATES, TrialState.WAITING: "to be gone on with"}
         counts = [
-            f"{status.counts[state]} {named.get(state, state)}"
-            for state in ("complete", "pruned", "fail", "running", "waiting")
-            if status.counts.get(state)
+            f"{count} {word}" for state, word in named.items() if (count := status.counts.get(state.name.lower()))
         ]
         lines = [f"{status.done} of {status.n_trials} trials: {', '.join(counts) or 'none has begun'}"]
         over = self.worker.interrupted or status.done >= status.n_trials

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.sweep.presence import is_dead
-from segtrain.sweep.space import Value
+from segtrain.sweep.ranges import Value
 
 log = logging.getLogger("segtrain")
 

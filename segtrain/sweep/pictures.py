@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from segtrain.results.labels import short_labels
 from segtrain.results.pareto import pareto_front
-from segtrain.sweep.files import replace
+from segtrain.run_folder import replace
 from segtrain.sweep.history import Past
 
 BLUE, ORANGE, GREY, RED = "#1f77b4", "#ff7f0e", "#8c8c8c", "#d62728"

@@ -17,12 +17,14 @@ class Presence:
 
     Args:
         folder: of the search.
+        held: numbers of the trials that name this worker; it may change.
 
     Raises:
         UserError: if it cannot be written there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, held: Collection[int] = ()) -> None:
+        self.held = held
         self.host = socket.gethostname()
         workers = folder.absolute() / "workers"
         self.path = workers / f"{self.host}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -52,8 +54,9 @@ class Presence:
         return {"host": self.host, "lock": str(self.path)}
 
     def leave(self) -> None:
-        """Say that this worker ends in order."""
-        self.path.unlink(missing_ok=True)
+        """Say that this worker ends; its file stays if the study has trials that are still its own, and says so."""
+        if not self.held:
+            self.path.unlink(missing_ok=True)
         self.file.close()
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()  # by the last

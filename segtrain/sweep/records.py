@@ -6,10 +6,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from segtrain.sweep.history import STATES
 from segtrain.sweep.study import Search
 from segtrain.trial_record import read_state, write_record
-
-ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 def complete_records(search: Search, trials: Path, objectives: Sequence[str]) -> None:
@@ -22,9 +21,9 @@ def complete_records(search: Search, trials: Path, objectives: Sequence[str]) ->
     """
     for trial in search.trials():
         folder = trials / trial.user_attrs.get("folder", f"{trial.number:04}")
-        if not folder.is_dir() or not search.has_ended(trial) or read_state(folder) == ENDED[trial.state]:
+        if not folder.is_dir() or not search.has_ended(trial) or read_state(folder) == STATES[trial.state]:
             continue
-        write_record(folder, ENDED[trial.state], number=trial.number, **_facts(trial, objectives))
+        write_record(folder, STATES[trial.state], number=trial.number, **_facts(trial, objectives))
 
 
 def _facts(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def finish(worker: Worker) -> None:
         log.info(line)
     log.info(f"search folder  {folder}")
     log.info(f"curves         tensorboard --logdir {shlex.quote(str(folder))}")
-    if search.done() < search.n_trials:
+    if search.done() < search.n_trials and not search.exhausted:
         log.info(f"go on with     {command()}")
 
 

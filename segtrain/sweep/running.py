@@ -70,7 +70,9 @@ class Running:
         while len(self.scores) < len(self.seeds):
             seed = self.seeds[len(self.scores)]
             folder = self.training_folder(seed)
-            if not is_complete(folder) or is_held(folder):
+            metrics = read_metrics(folder)
+            missing = [name for name in self.objectives if name not in metrics]
+            if not is_complete(folder) or is_held(folder) or (missing and not self._has_trained(folder)):
                 try:
                     self.training = Training(
                         folder,
@@ -82,11 +84,14 @@ class Running:
                 except OSError as error:
                     raise TrialError(self.of_seed(full_disk(error) or f"cannot be begun: {error}")) from error
                 return True
-            metrics = read_metrics(folder)
-            if missing := [name for name in self.objectives if name not in metrics]:
+            if missing:
                 raise TrialError(self.of_seed(f"metrics.json has no number for {missing[0]}"))
             self.scores.append({name: metrics[name] for name in self.objectives})
         return False
+
+    def _has_trained(self, folder: Path) -> bool:
+        """Say whether a run folder is of the training that ended here just now; another may have been killed."""
+        return self.training is not None and self.training.folder == folder
 
     def ended(self) -> None:
         """Add up how long its training took."""

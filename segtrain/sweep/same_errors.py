@@ -20,7 +20,7 @@ class SameErrors:
         self.last: list[str] = []
 
     def none(self) -> None:
-        """Note that a trial was completed."""
+        """Note that a trial was completed, or pruned: it trained without an error."""
         self.last = []
 
     def add(self, reason: str, folder: Path) -> bool:

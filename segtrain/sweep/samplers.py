@@ -11,7 +11,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler
 
 from segtrain.config.suggest import did_you_mean, listed
-from segtrain.errors import UserError, requirement
+from segtrain.errors import requirement
 from segtrain.sweep.space import Space
 
 log = logging.getLogger("segtrain")
@@ -89,7 +89,7 @@ def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseS
     """Return Optuna's sampler.
 
     Raises:
-        UserError: for a sampler that there is not, or that cannot search this space.
+        UserError: if it cannot search this space.
     """
     makers: dict[str, Callable[[], BaseSampler]] = {
         # several workers draw at the same time: `constant_liar` keeps them apart
@@ -102,8 +102,6 @@ def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseS
         "qmc": lambda: optuna.samplers.QMCSampler(scramble=True, seed=settings.seed, warn_independent_sampling=False),
         "cmaes": lambda: _cmaes(settings, seed=seed),
     }
-    if settings.sampler not in makers:
-        raise UserError(f"sweep.sampler: {settings.sampler!r} is none of {', '.join(makers)}")
     return makers[settings.sampler]()
 
 
@@ -127,9 +125,6 @@ def make_pruner(settings: SamplerSettings) -> BasePruner:
 
     Halving and hyperband count epochs: their first look is after `warmup`, and hyperband's brackets end at a whole
     trial's. Both look at a share of the trials that got as far, whatever `startup_trials` says.
-
-    Raises:
-        UserError: for a pruner that there is not.
     """
     makers: dict[str, Callable[[], BasePruner]] = {
         "none": optuna.pruners.NopPruner,
@@ -141,6 +136,4 @@ def make_pruner(settings: SamplerSettings) -> BasePruner:
             min_resource=max(1, settings.warmup), max_resource=settings.epochs or "auto"
         ),
     }
-    if settings.pruner not in makers:
-        raise UserError(f"sweep.pruner: {settings.pruner!r} is none of {', '.join(makers)}")
     return makers[settings.pruner]()

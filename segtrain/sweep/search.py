@@ -14,6 +14,7 @@ from segtrain.config.searched import OWN
 from segtrain.errors import UserError
 from segtrain.jobs import TYPED
 from segtrain.sweep.checks import check
+from segtrain.sweep.combinations import combinations
 from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
 from segtrain.sweep.samplers import SamplerSettings, setting_problems
 from segtrain.sweep.slots import slots_of
@@ -39,7 +40,7 @@ class Plan:
         overrides: of every trial's train command.
         objectives: {name in metrics.json: "max" or "min"}.
         settings: of sampler and pruner.
-        n_trials: in all; of a grid no more than it has points.
+        n_trials: in all; no more than the space has combinations.
         config_dirs: folders of the user's YAML files, for trials too.
     """
 
@@ -74,18 +75,31 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
     space = parse_space(cfg["sweep"]["space"] or {})
     objectives, settings = _objectives(cfg), _settings(cfg)
     report(
-        setting_problems(settings, space, objectives=len(objectives)) + _pruning_problems(settings, objectives),
+        setting_problems(settings, space, objectives=len(objectives))
+        + _pruning_problems(settings, objectives)
+        + _monitor_problems(cfg["checkpoint"], objectives)
     )
-    points = math.prod(map(len, space.grid().values())) if settings.sampler == "grid" else None
     return Plan(
         cfg,
         space,
         tuple(trial_overrides(overrides, space)),
         objectives,
         settings=settings,
-        n_trials=cfg["n_trials"] if points is None else min(cfg["n_trials"], points),
+        n_trials=_n_trials(cfg["n_trials"], space, grid=settings.sampler == "grid"),
         config_dirs=tuple(config_dirs),
     )
+
+
+def _n_trials(asked_for: int, space: Space, *, grid: bool) -> int:
+    """Return how many trials there are to be: no worker asks for more than there are, nor waits for them."""
+    if grid:
+        points = math.prod(map(len, space.grid().values()))
+    else:
+        every = combinations(space)
+        points = asked_for if every is None else len(every)
+    if points < asked_for:
+        log.info(f"n_trials: {asked_for}, and the space has {points} combinations, so the search ends with those")
+    return min(asked_for, points)
 
 
 def _objectives(cfg: dict[str, Any]) -> dict[str, str]:
@@ -109,6 +123,18 @@ def _pruning_problems(settings: SamplerSettings, objectives: Mapping[str, str]) 
             f"sweep.warmup: {settings.warmup} epochs, and trials have {settings.epochs}, so none ends early; give less"
         )
     return []
+
+
+def _monitor_problems(policy: Mapping[str, Any], objectives: Mapping[str, str]) -> list[str]:
+    """Refuse one score of the validation by which the best epoch is not chosen: it would be another epoch's."""
+    monitored = (policy["monitor"], policy["mode"])
+    name, mode = next(iter(objectives.items()))
+    if len(objectives) > 1 or not name.startswith("val/") or (name, mode) == monitored:
+        return []
+    return [
+        f"sweep.objectives: {name} ({mode}), and a trial's scores are those of its best epoch by checkpoint.monitor="
+        f"{monitored[0]} ({monitored[1]}); give checkpoint.monitor={name} checkpoint.mode={mode}, and no objectives"
+    ]
 
 
 def _settings(cfg: dict[str, Any]) -> SamplerSettings:
@@ -183,7 +209,12 @@ def open_study(plan: Plan, folder: Path) -> Search:
         settings=plan.settings,
         n_trials=plan.n_trials,
         retries=cfg["retries"],
+        seeds=_seeds(cfg),
     )
+
+
+def _seeds(cfg: Mapping[str, Any]) -> range:
+    return range(cfg["seed"], cfg["seed"] + cfg["seeds"])
 
 
 def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
@@ -191,7 +222,7 @@ def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
     cfg = plan.cfg
     shared: dict[str, Any] = {
         "overrides": [*(f"--config-dir={path}" for path in plan.config_dirs), *plan.overrides],
-        "seeds": range(cfg["seed"], cfg["seed"] + cfg["seeds"]),
+        "seeds": _seeds(cfg),
         "objectives": plan.objectives,
         "retries": cfg["retries"],
     }

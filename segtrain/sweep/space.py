@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from segtrain.config.suggest import did_you_mean
-from segtrain.errors import UserError
-
-WORDS = "choice(a, b), range(1, 9), interval(0.1, 1) or tag(log, interval(1e-5, 1e-1))"
-
-Value = bool | int | float | str
+from segtrain.errors import UserError, first_line
+from segtrain.sweep.ranges import WORDS, Value, count_of, distribution_of, values_of
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,9 @@ def parse_range(key: str, text: str) -> Parameter:
     """
     try:
         override = _parsed(key, text)
-        return Parameter(key, text, _distribution(override, text))
+        return Parameter(key, text, distribution_of(override))
     except HydraException as error:
-        raise UserError(f"sweep.space.{key}: {text!r} is no range: {_first_line(error)} (takes {WORDS})") from error
+        raise UserError(f"sweep.space.{key}: {text!r} is no range: {first_line(error)} (takes {WORDS})") from error
     except ValueError as error:
         raise UserError(f"sweep.space.{key}: {text}: {error}") from error
 
@@ -124,10 +121,6 @@ def _parsed(key: str, text: str) -> Override:
             if isinstance(listed.value(), ChoiceSweep):
                 return listed
         raise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _flatten(words: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
@@ -202,72 +195,10 @@ def _in_order(parameters: list[Parameter], by_key: Mapping[str, Parameter]) -> l
     return ordered
 
 
-def _distribution(override: Override, text: str) -> BaseDistribution:
-    """Return Optuna's distribution of a parsed override.
-
-    Raises:
-        ValueError: if it is one value, or no range that can be searched.
-    """
-    value = override.value()
-    tags = value.tags if isinstance(value, ChoiceSweep | RangeSweep | IntervalSweep) else set()
-    if unknown := tags - {"log"}:
-        raise ValueError(f"unknown tag {sorted(unknown)[0]!r}; the only one is log")
-    log = "log" in tags
-    if isinstance(value, ChoiceSweep):
-        if log:
-            raise ValueError("choices have no log scale; give interval or range")
-        texts = list(override.sweep_string_iterator())
-        return CategoricalDistribution(list(dict.fromkeys(texts)))
-    if isinstance(value, IntervalSweep):
-        return _interval(value, log=log)
-    if isinstance(value, RangeSweep):
-        return _range(value, log=log)
-    raise ValueError(f"one value and no range; give {WORDS}, or the value as an override of its own")
-
-
-def _interval(value: IntervalSweep, *, log: bool) -> BaseDistribution:
-    assert value.start is not None
-    assert value.end is not None
-    if value.start > value.end:
-        raise ValueError(f"the interval runs the wrong way round; give interval({value.end:g}, {value.start:g})")
-    if log and value.start <= 0:
-        raise ValueError(f"a log scale begins above 0, and not at {value.start:g}")
-    if isinstance(value.start, int) and isinstance(value.end, int):  # int(interval(1, 8))
-        return IntDistribution(value.start, value.end, log=log)
-    return FloatDistribution(float(value.start), float(value.end), log=log)
-
-
-def _range(value: RangeSweep, *, log: bool) -> BaseDistribution:
-    assert value.start is not None
-    assert value.stop is not None
-    if value.shuffle:
-        raise ValueError("a search has no order to shuffle; give range(...)")
-    if value.step <= 0 or value.start >= value.stop:
-        raise ValueError(f"no value from {value.start} to below {value.stop} in steps of {value.step}")
-    count = int((value.stop - value.start) / value.step - 1e-9)  # the end is left out, as in Python's range
-    last = value.start + count * value.step
-    if log and value.start <= 0:
-        raise ValueError(f"a log scale begins above 0, and not at {value.start}")
-    if log and value.step != 1:
-        raise ValueError("a log scale has no steps; give interval, or range with a step of 1")
-    if isinstance(value.start, int) and isinstance(last, int):
-        return IntDistribution(value.start, last, log=log, step=int(value.step))
-    if log:
-        raise ValueError("a log scale has no steps; give interval")
-    return FloatDistribution(float(value.start), float(last), step=float(value.step))
-
-
 def _all_values(parameter: Parameter) -> list[Value]:
-    distribution = parameter.distribution
-    if isinstance(distribution, CategoricalDistribution):
-        return [str(choice) for choice in distribution.choices]
-    step = getattr(distribution, "step", None)
-    if step is None:
+    if count_of(parameter.distribution) is None:
         raise UserError(
             f"sweep.space.{parameter.key}: {parameter.text} has no end of values for a grid; give choice(...) or "
             "range(...), or another sampler"
         )
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    count = round((distribution.high - distribution.low) / step) + 1
-    values = [distribution.low + index * step for index in range(count)]
-    return [int(value) for value in values] if isinstance(distribution, IntDistribution) else list(map(float, values))
+    return values_of(parameter.distribution)

@@ -16,6 +16,9 @@ from segtrain.sweep.samplers import SamplerSettings, make_pruner, make_sampler
 from segtrain.sweep.space import Space
 from segtrain.sweep.study import Search
 
+# what may differ between the machines of one search: where files lie, and how many devices and processes it has
+OF_MACHINES = ("paths.", "hydra.searchpath", "loader.num_workers", "trainer.devices")
+
 
 def open_search(
     url: str,
@@ -27,6 +30,7 @@ def open_search(
     settings: SamplerSettings,
     n_trials: int,
     retries: int,
+    seeds: Sequence[int] = (0,),
 ) -> Search:
     """Return the study of this name, made if it is not there.
 
@@ -39,12 +43,17 @@ def open_search(
         settings: of sampler and pruner.
         n_trials: how many trials there are to be in all.
         retries: how often a trial that is lost is tried again.
+        seeds: of each trial's trainings.
 
     Raises:
         UserError: if the storage cannot be reached, or has a study of this name of another search.
     """
-    own = dict(override.partition("=")[::2] for override in overrides)
-    facts = {"space": space.texts(), "objectives": dict(objectives), "overrides": own}
+    facts = {
+        "space": space.texts(),
+        "objectives": dict(objectives),
+        "overrides": _compared(overrides),
+        "seeds": {"seed": seeds[0], "seeds": len(seeds)},
+    }
     directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in objectives.values()]
     with reaching(url):
         storage = open_database(
@@ -53,6 +62,7 @@ def open_search(
             grace_period=GRACE,
         )
         study = _make_or_load(name, storage, directions, settings=settings, space=space)
+        _refuse_foreign(study, directions, shown(url))
         known = study.user_attrs
         for key, value in facts.items():
             if key not in known:  # each by itself: another worker may be writing them too
@@ -81,6 +91,28 @@ def _make_or_load(
 def local_url(folder: Path) -> str:
     """Return the storage of a search that names none: a file in its folder."""
     return f"sqlite:///{folder.absolute() / 'study.db'}"
+
+
+def _compared(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the overrides by which two searches differ, and not two machines that share one."""
+    own = dict(override.partition("=")[::2] for override in overrides)
+    return {key: value for key, value in own.items() if not key.lstrip("+~").startswith(OF_MACHINES)}
+
+
+def _refuse_foreign(study: optuna.Study, directions: Sequence[StudyDirection], url: str) -> None:
+    """Refuse a study that another program made; one of ours has its space before its first trial.
+
+    Raises:
+        UserError: saying by what it is seen.
+    """
+    if "space" in study.user_attrs:
+        return
+    theirs, ours = (", ".join(each.name.lower() for each in each_of) for each_of in (study.directions, directions))
+    if (count := len(study.get_trials(deepcopy=False))) or theirs != ours:
+        what = f"has {count} trials and no space" if count else f"is to {theirs}, and this search to {ours}"
+        raise UserError(
+            f"study: {study.study_name} on {url} was not begun by segtrain: it {what}; give study=ANOTHER for a new one"
+        )
 
 
 def _compare(study: optuna.Study, facts: Mapping[str, object], url: str) -> None:

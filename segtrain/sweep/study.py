@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from segtrain.sweep.combinations import combinations
 from segtrain.sweep.lost import Lookout, Lost, enqueue_again, is_lost, position, standing
 from segtrain.sweep.patience import Patience, TakenError, patiently
-from segtrain.sweep.space import Space, Value
+from segtrain.sweep.ranges import Value
+from segtrain.sweep.space import Space
 
 log = logging.getLogger("segtrain")
 
@@ -165,7 +166,7 @@ class Search:
             return self._void(trial, "surplus")
         self._beat(trial)
         values = self.space.draw(partial(suggest, trial))
-        if "again" not in attributes and values in self._tried(mine):
+        if "folder" not in attributes and values in self._tried(mine, but=trial.number):
             return self._void(trial, "repeat")
         folder = attributes.get("folder", f"{trial.number:04}")
         trial.set_user_attr("folder", folder)
@@ -175,16 +176,23 @@ class Search:
         self.held.add(trial.number)
         return Asked(trial, values, folder, attributes.get("tries", 0), attributes.get("spent", 0.0))
 
-    def _tried(self, place: int) -> list[dict[str, Value]]:
-        """Return the values of the trials before this place, once other workers have drawn them."""
+    def _tried(self, place: int, *, but: int | None = None) -> list[dict[str, Value]]:
+        """Return the values of the trials before this place, once other workers have drawn them.
+
+        Args:
+            place: as `position` counts it.
+            but: the number of a trial that is left out.
+        """
         deadline = time.monotonic() + DRAWING
         while True:
-            before = [trial for trial in standing(self.study.get_trials(deepcopy=False)) if position(trial) < place]
+            trials = standing(self.study.get_trials(deepcopy=False))
+            before = [trial for trial in trials if position(trial) < place and trial.number != but]
+            # a trial that is asked again has a folder if its values were drawn, and some of them at best if not
             drawing = [
-                t for t in before if t.state == TrialState.RUNNING and not {"worker", "values"} & set(t.user_attrs)
+                t for t in before if t.state == TrialState.RUNNING and not {"worker", "folder"} & set(t.user_attrs)
             ]
             if not drawing or time.monotonic() > deadline:
-                return [trial.user_attrs.get("values", trial.params) for trial in before]
+                return [{**trial.user_attrs.get("values", {}), **trial.params} for trial in before]
             time.sleep(0.05)
 
     @patiently

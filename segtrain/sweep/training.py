@@ -83,6 +83,7 @@ class Training:
             return False
         resumes = (self.folder / "checkpoints" / LAST).is_file()
         arguments = [*self.overrides, f"hydra.run.dir={self.folder}"]
+        (self.folder / "metrics.json").unlink(missing_ok=True)  # of a run that came to no end, or lacks an objective
         if not resumes:
             (self.folder / "config.yaml").unlink(missing_ok=True)  # of a start that came to no checkpoint
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]

@@ -8,7 +8,8 @@ from functools import partial
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from segtrain.sweep.space import Parameter, Space, Value
+from segtrain.sweep.ranges import Value
+from segtrain.sweep.space import Parameter, Space
 
 MOST = 16  # trials that are looked at to see choices beside each other, where single ones need no more
 OFTEN = 2  # draws with a value, after which it needs none of its own

@@ -73,7 +73,6 @@ class Watch:
         if self.stopping and not training.asked:
             training.ask_to_stop(self.stopping)
         if (ending := training.ended()) is not None:
-            self.next_ask = 0.0
             self._end(running, ending)
 
     def _report(self, running: Running) -> None:
@@ -123,6 +122,7 @@ class Watch:
         }
         last = ending.end == "complete" and len(running.scores) + 1 == len(running.seeds)
         if training.asked == PRUNED and not last:
+            self.errors.none()
             self.running.remove(running)
             self.search.prune(asked, facts)
             running.write("pruned", **facts)

@@ -86,7 +86,7 @@ class Worker:
         Raises:
             UserError: if the storage does not answer any more; the running trials are saved.
         """
-        presence = Presence(self.folder)
+        presence = Presence(self.folder, self.search.held)
         self.search.worker = presence.mark()
         with self._signals():
             try:

@@ -22,8 +22,10 @@ from segtrain.sweep.space import parse_space
 from segtrain.sweep.trial_values import MOST, trial_values
 
 SWEEPS = sorted(path.stem for path in (Path(config_dir()) / "sweep").glob("*.yaml"))
-NETWORKS = ("architecture", "accuracy_latency")  # whose many networks are built
+QUICK = "lr_wd_loss"  # the others compose and build many trials
 NUMBERS = ("~sweep.space.loss", "~sweep.space.loss.gamma")  # leaves learning rate and weight decay
+NOTHING = (*NUMBERS, "~sweep.space.optimizer.lr", "~sweep.space.optimizer.weight_decay")
+LR = "optimizer.lr=choice(0.1)"  # one trial
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in NETWORKS else ()) for n in SWEEPS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n != QUICK else ()) for n in SWEEPS])
 def test_every_option_of_sweep_has_trials_that_would_train(name: str) -> None:
     plan = plan_of(f"sweep={name}")
     check_trials(plan)
@@ -43,12 +45,19 @@ def test_every_option_of_sweep_has_trials_that_would_train(name: str) -> None:
 
 PROBLEMS = [
     (
-        ["optimizer.learning_rate=interval(0.1,1)"],
-        ["sweep.space.optimizer.learning_rate: no such key. Did you mean optimizer.lr? (there: _target_, lr, "],
+        ["optimizer.learning_rate=interval(0.1,1)", "optimiser=adamw,sgd"],
+        [
+            "sweep.space.optimizer.learning_rate: no such key. Did you mean optimizer.lr? (there: _target_, lr, ",
+            "sweep.space.optimiser: no such key. Did you mean optimizer? (there: ",
+        ],
     ),
-    (["loss=ce,focall"], ["sweep.space: loss=focall: no such option. Did you mean focal? (available: bce, "]),
-    (["loss=ce,null"], ["sweep.space: loss=null: a choice is needed here (available: bce, "]),
-    (["optimiser=adamw,sgd"], ["sweep.space.optimiser: no such key. Did you mean optimizer? (there: "]),
+    (
+        ["loss=ce,focall,null"],
+        [
+            "sweep.space: loss=focall: no such option. Did you mean focal? (available: bce, ",
+            "sweep.space: loss=null: a choice is needed here (available: bce, ",
+        ],
+    ),
     (["optimizer.lr=interval(-1,1)"], ["sweep.space: with optimizer.lr=-1.0: optimizer: Invalid learning rate: -1.0"]),
     (
         ["loss=ce,focal", "++loss.gamma=interval(1,2)"],
@@ -67,7 +76,7 @@ PROBLEMS = [
         ],
     ),
     (["trainer=cpu,gpu"], ["sweep.space: with trainer=gpu: trainer.accelerator: 'gpu', but torch sees no GPU"]),
-    (["inference.scale=0"], ["inference.scale: 0.0 is not above 0"]),  # of all trials, so no value makes it
+    (["inference.scale=0", LR], ["inference.scale: 0.0 is not above 0"]),  # of all trials, so no value makes it
     (
         ["optimizer=sgd,adamw", "optimizer.momentum=interval(0.8,0.9)"],
         ["sweep.space: with optimizer=adamw: optimizer.momentum: no such key."],
@@ -81,7 +90,7 @@ def test_a_problem_of_some_trials_is_a_sentence_with_their_values(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError) as caught:
-        check_trials(plan_of(*NUMBERS, *arguments))
+        check_trials(plan_of(*NOTHING, *arguments))
     lines = str(caught.value).splitlines()
     found = [line.split(". ", 1)[1] for line in lines[1:]] if len(lines) > 1 else lines
     assert len(found) == len(sentences), found
@@ -105,9 +114,9 @@ def test_an_objective_that_no_run_logs_is_a_sentence(name: str, sentence: str) -
 
 
 def test_an_objective_is_checked_against_the_classes_of_the_data_set() -> None:
-    check_trials(plan_of(*NUMBERS, "sweep.objectives={val/iou/nucleus: max}"))
+    check_trials(plan_of(*NOTHING, LR, "checkpoint.monitor=val/iou/nucleus"))
     with pytest.raises(UserError, match=r"no run logs 'val/iou/Car'"):
-        check_trials(plan_of(*NUMBERS, "sweep.objectives={val/iou/Car: max}"))
+        check_trials(plan_of(*NOTHING, LR, "sweep.pruner=none", "sweep.objectives={val/miou: max, val/iou/Car: max}"))
 
 
 def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +130,12 @@ def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypa
     real = build.complete_classes
     monkeypatch.setattr(build, "complete_classes", lambda *given: calls.append(1) or real(*given))
     data = ("dataset=folder", f"dataset.root={tmp_path}", "dataset.crop_size=64")
-    check_trials(plan_of(*NUMBERS, *data, "sweep.objectives={val/iou/class_2: max}"))
+    check_trials(plan_of(*NOTHING, "optimizer.lr=0.1,0.2", *data, "checkpoint.monitor=val/iou/class_2"))
     assert len(calls) == 1
     with pytest.raises(UserError, match=r"no run logs 'val/iou/class_3'"):
-        check_trials(plan_of(*NUMBERS, *data, "sweep.objectives={val/iou/class_3: max}"))
+        check_trials(
+            plan_of(*NOTHING, LR, *data, "sweep.pruner=none", "sweep.objectives={val/miou: max, val/iou/class_3: max}")
+        )
 
 
 @pytest.mark.parametrize(
@@ -142,6 +153,11 @@ def test_classes_that_are_found_in_masks_are_found_once(tmp_path: Path, monkeypa
         ),
         (["sweep.objectives={val/miou: max, val/loss: min}"], r"sweep\.pruner: median, and with 2 objectives"),
         (["sweep.sampler=tp", "sweep.pruner=medan"], r"2 problems(.|\n)*mean tpe\?(.|\n)*mean median\?"),
+        (
+            ["sweep.objectives={val/loss: min}"],
+            r"sweep\.objectives: val/loss \(min\), .* best epoch by checkpoint\.monitor=val/miou \(max\); "
+            r"give checkpoint\.monitor=val/loss checkpoint\.mode=min",
+        ),
         (["sweep.sampler=grid"], r"sweep\.space\.loss\.gamma: a grid takes no conditions"),
     ],
 )
@@ -190,6 +206,18 @@ def test_a_grid_has_no_more_trials_than_points() -> None:
     grid = ("sweep.sampler=grid", *NUMBERS, "optimizer.lr=0.1,0.2,0.3", "optimizer.weight_decay=range(0,2)")
     assert plan_of(*grid, "n_trials=20").n_trials == 6
     assert plan_of(*grid, "n_trials=4").n_trials == 4
+
+
+def test_a_search_has_no_more_trials_than_combinations_so_that_nobody_waits_for_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    small = (*NUMBERS, "optimizer.lr=0.1,0.2,0.3", "optimizer.weight_decay=range(0,2)")
+    with caplog.at_level(logging.INFO, logger="segtrain"):
+        assert plan_of(*small, "n_trials=20").n_trials == 6
+    assert "n_trials: 20, and the space has 6 combinations, so the search ends with those" in caplog.text
+    monitor = ("checkpoint.monitor=val/loss", "checkpoint.mode=min", "sweep.objectives={val/loss: min}")
+    endless = plan_of(*NUMBERS, *monitor, "n_trials=20")
+    assert (endless.n_trials, endless.objectives) == (20, {"val/loss": "min"})
 
 
 def test_a_warm_up_longer_than_a_trial_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -190,6 +190,12 @@ def test_the_end_says_how_many_how_to_go_on_and_what_lies_elsewhere(
     assert "10 of 12 trials done: 7 complete, 2 pruned, 1 failed" in text
     assert "9 trials were trained on other machines" in text
     assert "go on with     segtrain sweep n_trials=12" in text
+    caplog.clear()
+    search.exhausted = True  # nothing new was found in many draws
+    with caplog.at_level("INFO", logger="segtrain"):
+        finish(worker)
+    assert "10 of 12 trials done" in caplog.text
+    assert "go on with" not in caplog.text
     assert "0.6100" in text
     assert "segtrain train optimizer.lr=0.01 test=true" in text
     assert "needs 8 completed trials" in text

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from segtrain.errors import UserError
+from segtrain.sweep.ranges import Value
 from segtrain.sweep.samplers import (
     PRUNERS,
     SAMPLERS,
@@ -18,7 +19,7 @@ from segtrain.sweep.samplers import (
     make_sampler,
     setting_problems,
 )
-from segtrain.sweep.space import Space, Value, parse_space
+from segtrain.sweep.space import Space, parse_space
 from segtrain.sweep.study import Search
 
 NUMBERS = {"x": "interval(-5, 5)", "y": "tag(log, interval(1e-4, 1e0))"}

@@ -262,7 +262,9 @@ def test_trials_are_checked_on_the_gpus_that_they_have(
     overrides: list[str], sentence: str | None, compose_config: Compose
 ) -> None:
     given = ["loader.batch_size=6", *overrides]
-    plan = search.make_plan(config(compose_config, *given), given)
+    cfg = config(compose_config, *given)
+    cfg["sweep"]["space"] = {"optimizer.lr": "choice(0.1)"}  # one trial
+    plan = search.make_plan(cfg, given)
     with (
         initialize_config_dir(config_dir(), version_base="1.3"),
         nullcontext() if sentence is None else pytest.raises(UserError, match=re.escape(sentence)),

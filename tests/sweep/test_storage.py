@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from sweep.helpers import RANDOM, file_search
 
@@ -78,6 +79,8 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         ),
         ({"overrides": ["epochs=2"]}, "other overrides: epochs is 2 now and was 1"),
         ({"overrides": []}, "other overrides: epochs is not there now and was 1"),
+        ({"seeds": [0, 1]}, "other seeds: seeds is 2 now and was 1"),
+        ({"seeds": [4]}, "other seeds: seed is 4 now and was 0"),
     ],
 )
 def test_a_study_of_another_search_is_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
@@ -85,6 +88,26 @@ def test_a_study_of_another_search_is_refused(tmp_path: Path, options: dict[str,
     space = options.pop("space", {"x": "interval(0, 1)"})
     with pytest.raises(UserError, match=f"study: s on sqlite:.* was begun with {sentence}.*; give study=ANOTHER"):
         file_search(tmp_path, space, **options)
+
+
+def test_machines_of_one_search_may_differ_in_what_is_theirs(tmp_path: Path) -> None:
+    file_search(tmp_path, overrides=["epochs=1", "paths.output=/here"])
+    for own in ("paths.output=/there", "++paths.cache=/fast", "loader.num_workers=8", "trainer.devices=2"):
+        file_search(tmp_path, overrides=["epochs=1", own])
+
+
+def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(study_name="s", storage=url)
+    with pytest.raises(UserError, match=r"study: s on sqlite:.* segtrain: it is to minimize, and this search to max"):
+        file_search(tmp_path)
+    assert study.user_attrs == {}
+    optuna.delete_study(study_name="s", storage=url)
+    theirs = optuna.create_study(study_name="s", storage=url, direction="maximize")
+    theirs.tell(theirs.ask(), 0.5)
+    with pytest.raises(UserError, match=r"segtrain: it has 1 trials and no space; give study=ANOTHER"):
+        file_search(tmp_path)
+    assert len(theirs.trials) == 1
 
 
 def test_a_search_goes_on_on_a_file_that_was_locked_for_a_while(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:

@@ -1,11 +1,13 @@
 """Is the number of trials exact, and is none lost or repeated, with workers that die at any moment?"""
 
 import itertools
+import re
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -28,7 +30,7 @@ def test_the_total_is_exact_when_many_ask_at_once(tmp_path: Path) -> None:
     names: list[str] = []
 
     def work() -> None:
-        search = file_search(tmp_path, n_trials=12)
+        search = file_search(tmp_path, n_trials=8)
         while (asked := search.ask()) is not None:
             names.append(asked.folder)
             finish(search, asked)
@@ -39,10 +41,10 @@ def test_the_total_is_exact_when_many_ask_at_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    search = file_search(tmp_path, n_trials=12)
-    assert len(names) == len(set(names)) == search.done() == 12
+    search = file_search(tmp_path, n_trials=8)
+    assert len(names) == len(set(names)) == search.done() == 8
     assert search.ask() is None
-    search.n_trials = 13
+    search.n_trials = 9
     asked = search.ask()
     assert asked is not None
     assert asked.folder not in names
@@ -141,6 +143,32 @@ def test_a_worker_that_dies_at_any_step_loses_no_trial(
         assert again.user_attrs["tries"] == 1
 
 
+def test_a_trial_that_was_lost_while_it_drew_its_values_is_not_repeated_by_others() -> None:
+    search = memory_search({"a": "choice(x, y)", "b": "choice(1, 2)"}, n_trials=20)
+    died = search.study.ask()
+    died.suggest_categorical("a", ["x", "y"])  # and no more
+    search.study.tell(died, state=TrialState.FAIL)
+    assert [taken.folder for taken in search.take_over()] == [None]
+    while (asked := search.ask()) is not None:
+        finish(search, asked)
+    drawn = [tuple(trial.params.values()) for trial in search.trials()]
+    assert sorted(drawn) == [("x", "1"), ("x", "2"), ("y", "1"), ("y", "2")]
+
+
+def test_a_trial_that_was_lost_while_it_drew_its_values_repeats_no_other() -> None:
+    search = memory_search({"a": "choice(1, 2)"}, n_trials=2)
+    first = search.ask()
+    assert first is not None
+    finish(search, first)
+    died = search.study.ask()
+    search.study.tell(died, state=TrialState.FAIL)
+    facts = {"again": died.number, "root": died.number, "tries": 1, "values": {}}
+    search.study.enqueue_trial(dict(first.values), user_attrs=facts)  # as it may happen to draw
+    finish(search, search.ask())
+    assert {trial.params["a"] for trial in search.trials()} == {"1", "2"}
+    assert search.done() == len(search.trials()) == 2
+
+
 def test_a_trial_that_is_lost_too_often_has_failed() -> None:
     search = memory_search(n_trials=1, retries=1)
     for tries in range(2):
@@ -213,6 +241,18 @@ def test_all_combinations_of_a_space_are_found_conditions_obeyed() -> None:
     assert combinations(parse_space({"x": "range(0, 100000)"})) is None
     assert combinations(parse_space({"x": "range(0, 50)", "y": "range(0, 50)"})) is None
     assert combinations(parse_space({"x": "range(0, 1, step=0.25)"})) == [{"x": x} for x in (0.0, 0.25, 0.5, 0.75)]
+
+
+@pytest.mark.parametrize("text", ["range(0, 0.8, step=0.1)", "range(0, 1.2, step=0.3)", "range(0.1, 1, step=0.1)"])
+def test_the_values_of_a_range_of_floats_are_those_that_are_drawn(text: str) -> None:
+    space = parse_space({"x": text})
+    search = memory_search({"x": text}, n_trials=20)
+    while (asked := search.ask()) is not None:
+        finish(search, asked)
+    drawn = sorted(trial.params["x"] for trial in search.trials())
+    assert drawn == space.grid()["x"] == [values["x"] for values in combinations(space) or ()]
+    start, stop, step = (float(number) for number in re.findall(r"[\d.]+", text))
+    assert drawn == pytest.approx(list(np.arange(start, stop - 1e-9, step)))
 
 
 @pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler(seed=0), optuna.samplers.TPESampler(seed=0)])

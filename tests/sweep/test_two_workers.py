@@ -22,7 +22,8 @@ SEARCH = (
     "slots=1",
     "sweep.pruner=none",
     "sweep.sampler=random",
-    "sweep.objectives={val/loss: min}",
+    "checkpoint.monitor=val/loss",
+    "checkpoint.mode=min",
     "trainer.max_epochs=12",
     "callbacks=none",
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from sweep.helpers import fake_trainings, file_search, make_worker, memory_search, records, states
+from sweep.helpers import X, fake_trainings, file_search, make_worker, memory_search, records, states
 
 from segtrain.sweep.worker import Worker
 
@@ -83,6 +83,22 @@ def test_three_trials_in_a_row_that_fail_alike_stop_the_search_and_others_save(
     assert kinds(search) == ["FAIL"] * 3 + ["COMPLETE"] * 17
 
 
+class PruneLow(optuna.pruners.BasePruner):
+    """Ends trials whose score is below a half."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.intermediate_values[0] < 0.5
+
+
+def test_failures_with_pruned_trials_between_them_are_not_in_a_row(tmp_path: Path) -> None:
+    search = memory_search({**X, "sentence": "choice(oom,0)"}, n_trials=6, pruner=PruneLow())
+    for number, sentence in enumerate(("oom", "0", "0", "oom", "0", "oom")):
+        search.study.enqueue_trial({"x": 0.01 * number, "sentence": sentence})
+    end = make_worker(search, tmp_path, "epochs=9", "pause=0.05").run()
+    assert kinds(search) == ["FAIL", "PRUNED", "PRUNED", "FAIL", "PRUNED", "FAIL"]
+    assert end.status == 0
+
+
 def test_while_the_search_is_stopped_by_errors_the_other_trials_save(tmp_path: Path) -> None:
     search = memory_search({"sentence": "choice(a1,a2,a3,0)", "pause": "choice(0.3,0.31)"}, n_trials=8)
     for values in [{"sentence": "0", "pause": "0.3"}, *({"sentence": f"a{n}", "pause": "0.3"} for n in (1, 2, 3))]:
@@ -142,6 +158,19 @@ def test_a_second_ctrl_c_kills_the_trials_and_loses_none(tmp_path: Path) -> None
     assert [trial.user_attrs["tries"] for trial in again.trials()] == [0, 0]  # it was the user's wish
 
 
+def test_a_trial_whose_end_the_study_was_not_told_is_taken_over_at_once(tmp_path: Path) -> None:
+    def show(worker: Worker) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_worker(file_search(tmp_path, n_trials=1), tmp_path, "pause=60", show=show).run()
+    assert len(list(tmp_path.glob("workers/*"))) == 1
+    again = file_search(tmp_path, n_trials=1)
+    make_worker(again, tmp_path).run()
+    assert kinds(again) == ["COMPLETE"]
+    assert not (tmp_path / "workers").exists()
+
+
 def test_completed_seeds_are_not_trained_again_and_the_score_is_their_mean(tmp_path: Path) -> None:
     search = file_search(tmp_path, n_trials=1)
     show = press(tmp_path, "trials/0000/*/metrics.json", 2, signal.SIGTERM)
@@ -177,6 +206,15 @@ def test_an_objective_that_no_run_has_fails_the_trial(tmp_path: Path) -> None:
     assert end.sentence.startswith(
         "3 trials in a row ended with the same error: metrics.json has no number for val/loss"
     )
+
+
+@pytest.mark.parametrize("seeds", [range(1), range(2)])
+def test_a_training_that_is_killed_while_it_writes_its_scores_is_no_failure(tmp_path: Path, seeds: range) -> None:
+    search = memory_search(n_trials=1)
+    make_worker(search, tmp_path, "torn=1", seeds=seeds).run()
+    (trial,) = search.trials()
+    assert (trial.state.name, trial.user_attrs["tries"]) == ("COMPLETE", len(seeds))
+    assert trial.value == pytest.approx(trial.params["x"] + sum(seeds) / len(seeds))
 
 
 def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
