@@ -108,7 +108,8 @@ def test_a_grid_that_is_ended_says_what_there_is_and_how_to_go_on(
     assert states(sweep) == {"0": "complete", "1": "stopped"}
     rows = [words[:2] for words in cells(out)]
     assert [rows.index(row) for row in (["0", "done"], ["1", "stopped"], ["2", "not"])]
-    assert f"segtrain train resume={sweep / '1'} test=false" in out
+    assert f"  segtrain train resume={sweep / '1'}\n" in out
+    assert "\ntest: false\n" in (sweep / "1" / "config.yaml").read_text(), "who goes on with it leaves it alone too"
     assert f"hydra.run.dir={sweep / '2'}" in out
     last = torch.load(sweep / "1" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == (3 if fate == "terminate" else 2), "the step of a signal is saved"

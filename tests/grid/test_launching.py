@@ -1,0 +1,64 @@
+"""Is what a grid refuses, promises and says at its end right, whatever its jobs train? (They are stubs here.)"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import BANDS
+from hydra.core.utils import JobReturn, JobStatus
+from in_this_process import run_train, train_grid
+
+from segtrain.grid import fresh as fresh_module
+from segtrain.grid import local
+from segtrain.grid.record import COMPLETE, FAILED, JOBS, Job
+
+SMALL = (*BANDS, "dataset.root=none", "name=grid")
+Act = Callable[[Job], None]
+
+
+@pytest.fixture
+def act(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Act], None]]:
+    """Return what takes the function that stands for a job's training."""
+
+    def stand_in(acts: Act) -> None:
+        def run(launcher: local.LocalLauncher, job: Job) -> None:
+            acts(job)
+
+        monkeypatch.setattr(local.LocalLauncher, "_run", run)
+        monkeypatch.setattr(fresh_module, "forget", lambda: None)  # there is nothing to collect
+
+    yield stand_in
+    JOBS.clear()
+
+
+def test_a_null_choice_costs_its_own_job_alone(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(lambda job: job.end(COMPLETE))
+    assert train_grid(tmp_path, *SMALL, "augmentation/mix=null,cutmix") == 1
+    assert [job.state for job in JOBS] == [FAILED, COMPLETE]
+    assert JOBS[0].reason.startswith("augmentation/mix=null: a choice is needed here (available: classmix,")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_single_null_choice_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ("experiment", "debug"):
+        assert run_train(tmp_path, f"{group}=null") == 1
+        assert f"segtrain: {group}=null: leave it out, or choose one" in capsys.readouterr().err
+
+
+def test_no_job_scores_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(local, "run_job", lambda *, config, **others: seen.append(config.test) or finished())
+    assert train_grid(tmp_path, *SMALL, "seed=0,1") == 0
+    assert seen == [False, False]
+
+
+def finished() -> JobReturn:
+    return JobReturn(_return_value=None, status=JobStatus.COMPLETED)
+
+
+def test_a_grid_that_is_to_score_the_test_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_grid(tmp_path, *SMALL, "test=true") == 1
+    assert "segtrain: test=true: the jobs of a grid are scored on the validation split alone" in capsys.readouterr().err
+    JOBS.clear()
