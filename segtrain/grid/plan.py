@@ -53,8 +53,9 @@ def _check(loader: ConfigLoader, config: DictConfig, job: Job) -> Job:
             job = replace(job, folder=folder)
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
-            policy = check_keys(composed, TrainConfig)["checkpoint"]
-        return replace(job, monitor=policy["monitor"], mode=policy["mode"])
+            values = check_keys(composed, TrainConfig)
+        policy, exact = values["checkpoint"], values["deterministic"] == "exact"
+        return replace(job, monitor=policy["monitor"], mode=policy["mode"], exact=exact)
     except UserError as error:
         return replace(job, state=FAILED, reason=str(error))
     except (HydraException, OmegaConfBaseException) as error:

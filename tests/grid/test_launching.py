@@ -1,5 +1,6 @@
 """Is what a grid refuses, promises and says at its end right, whatever its jobs train? (They are stubs here.)"""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,3 +63,14 @@ def test_a_grid_that_is_to_score_the_test_split_is_refused(tmp_path: Path, capsy
     assert train_grid(tmp_path, *SMALL, "test=true") == 1
     assert "segtrain: test=true: the jobs of a grid are scored on the validation split alone" in capsys.readouterr().err
     JOBS.clear()
+
+
+def test_cublas_has_a_fixed_workspace_from_the_first_job_on_if_any_is_exact(
+    act: Callable[[Act], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen: list[str | None] = []
+    act(lambda job: seen.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+    train_grid(tmp_path, *SMALL, "deterministic=seeded,exact")
+    train_grid(tmp_path, *SMALL, "deterministic=seeded")
+    assert seen == [":4096:8", ":4096:8", None]
