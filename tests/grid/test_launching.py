@@ -1,5 +1,6 @@
 """Is what a grid refuses, promises and says at its end right, whatever its jobs train? (They are stubs here.)"""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,3 +75,27 @@ def test_cublas_has_a_fixed_workspace_from_the_first_job_on_if_any_is_exact(
     train_grid(tmp_path, *SMALL, "deterministic=seeded,exact")
     train_grid(tmp_path, *SMALL, "deterministic=seeded")
     assert seen == [":4096:8", ":4096:8", None]
+
+
+def test_the_winner_is_the_setting_with_the_best_mean_not_the_luckiest_job(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = [0.9, 0.3, 0.7, 0.8]  # lr 1e-3 with seeds 0 and 1, then 1e-4
+
+    def acts(job: Job) -> None:
+        (job.folder / "checkpoints").mkdir(parents=True)
+        (job.folder / "checkpoints" / "best.ckpt").touch()
+        settings = {"seed": job.number % 2, "optimizer": {"lr": job.number // 2}}
+        (job.folder / "config.yaml").write_text(json.dumps(settings))
+        (job.folder / "metrics.json").write_text(json.dumps({"val/miou": scores[job.number]}))
+        job.end(COMPLETE)
+
+    act(acts)
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    assert train_grid(folder, *SMALL, "optimizer.lr=1e-3,1e-4", "seed=0,1") == 0
+    out = capsys.readouterr().out
+    assert "best val/miou 0.7500 (the mean of jobs 2, 3): train it anew and test it\n  segtrain train " in out
+    best = JOBS[2].folder / "checkpoints" / "best.ckpt"
+    assert f"  segtrain eval 'checkpoint={best}' split=test\n" in out
+    assert str(JOBS[0].folder / "checkpoints") not in out
