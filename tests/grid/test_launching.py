@@ -10,8 +10,9 @@ from conftest import BANDS
 from hydra.core.utils import JobReturn, JobStatus
 from in_this_process import run_train, train_grid
 
+from segtrain.errors import UserError
 from segtrain.grid import fresh as fresh_module
-from segtrain.grid import local
+from segtrain.grid import local, slurm
 from segtrain.grid.record import COMPLETE, FAILED, JOBS, Job
 
 SMALL = (*BANDS, "dataset.root=none", "name=grid")
@@ -77,6 +78,31 @@ def test_cublas_has_a_fixed_workspace_from_the_first_job_on_if_any_is_exact(
     assert seen == [":4096:8", ":4096:8", None]
 
 
+def test_an_error_of_ours_is_shown_though_a_job_has_failed(act: Callable[[Act], None], tmp_path: Path) -> None:
+    act(fails_then(KeyError("ours")))
+    with pytest.raises(KeyError, match="ours"):
+        train_grid(tmp_path, *SMALL, "seed=0,1")
+
+
+def test_a_users_mistake_is_said_once_though_a_job_has_failed(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(fails_then(UserError("key: wrong")))
+    assert train_grid(tmp_path, *SMALL, "seed=0,1") == 1
+    said = capsys.readouterr()
+    assert said.err == "segtrain: key: wrong\n"
+    assert "key: wrong" not in said.out
+
+
+def fails_then(error: Exception) -> Act:
+    def acts(job: Job) -> None:
+        if job.number:
+            raise error
+        job.end(FAILED, "planted")
+
+    return acts
+
+
 def test_the_winner_is_the_setting_with_the_best_mean_not_the_luckiest_job(
     act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,3 +125,26 @@ def test_the_winner_is_the_setting_with_the_best_mean_not_the_luckiest_job(
     best = JOBS[2].folder / "checkpoints" / "best.ckpt"
     assert f"  segtrain eval 'checkpoint={best}' split=test\n" in out
     assert str(JOBS[0].folder / "checkpoints") not in out
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_who_leaves_a_grid_on_slurm_sees_the_jobs_that_could_not_run(
+    wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "submit", lambda *arguments, **named: ["7_0"])
+    monkeypatch.setattr(slurm, "wait_for", interrupted)
+    words = ("hydra/launcher=slurm", f"hydra.launcher.wait={wait}", "optimizer=sgdd,sgd")
+    assert train_grid(tmp_path, *SMALL, *words) == (130 if wait else 1)
+    assert [(job.number, job.state) for job in JOBS] == [(0, FAILED)]
+    out = capsys.readouterr().out
+    assert "job 0 failed: optimizer=sgdd: no such option. Did you mean sgd?" in out
+    assert "scancel 7 ends them" in out
+    JOBS.clear()
+
+
+def test_a_launcher_without_a_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_train(tmp_path, *SMALL, "hydra/launcher=slurm") == 1
+    assert "give segtrain train -m hydra/launcher=slurm ..., or leave it out" in capsys.readouterr().err
