@@ -73,20 +73,6 @@ def test_every_way_to_fail_is_in_its_own_log_and_the_others_go_on(
     assert f"segtrain eval checkpoint={sweep / '3' / 'checkpoints' / 'best.ckpt'} split=test" in out
 
 
-def test_a_job_that_does_not_compose_is_told_before_the_first_one_trains(
-    small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own = [word for word in small if not word.startswith("model.")]
-    encoder = ("++model.encoder.base_channels=4", "++model.encoder.depth=3")
-    status = train_grid(tmp_path, *own, *encoder, "model=unett,unet")
-    sweep, out = sweep_of(tmp_path), capsys.readouterr().out
-    assert status == 1
-    assert states(sweep) == {"0": "failed", "1": "complete"}
-    sentence = "model=unett: no such option. Did you mean unet?"
-    assert sentence in (sweep / "0" / "train.log").read_text()
-    assert out.index(f"job 0 cannot run: {sentence}") < out.index("job 1: ")
-
-
 def test_a_mistake_of_all_jobs_is_one_sentence(
     small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

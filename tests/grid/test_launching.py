@@ -34,14 +34,26 @@ def act(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Act], None]]:
     JOBS.clear()
 
 
-def test_a_null_choice_costs_its_own_job_alone(
-    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("model=unett,unet", "model=unett: no such option. Did you mean unet?"),
+        ("augmentation/mix=null,cutmix", "augmentation/mix=null: a choice is needed here (available: classmix,"),
+    ],
+)
+def test_a_job_that_does_not_compose_is_told_before_the_first_one_trains(
+    word: str, sentence: str, act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    act(lambda job: job.end(COMPLETE))
-    assert train_grid(tmp_path, *SMALL, "augmentation/mix=null,cutmix") == 1
+    def acts(job: Job) -> None:
+        assert f"job 0 cannot run: {sentence}" in capsys.readouterr().out
+        job.end(COMPLETE)
+
+    act(acts)
+    own = [word for word in SMALL if not word.startswith("model.")]
+    assert train_grid(tmp_path, *own, word) == 1
     assert [job.state for job in JOBS] == [FAILED, COMPLETE]
-    assert JOBS[0].reason.startswith("augmentation/mix=null: a choice is needed here (available: classmix,")
-    assert "Traceback" not in capsys.readouterr().err
+    assert sentence in (JOBS[0].folder / "train.log").read_text()
+    assert f"job 0 failed: {sentence}" in capsys.readouterr().out
 
 
 def test_a_single_null_choice_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
