@@ -14,6 +14,7 @@ from segtrain.errors import UserError
 from segtrain.grid import fresh as fresh_module
 from segtrain.grid import local, slurm
 from segtrain.grid.record import COMPLETE, FAILED, JOBS, Job
+from segtrain.grid.table import finish_grid
 
 SMALL = (*BANDS, "dataset.root=none", "name=grid")
 Act = Callable[[Job], None]
@@ -160,3 +161,15 @@ def test_who_leaves_a_grid_on_slurm_sees_the_jobs_that_could_not_run(
 def test_a_launcher_without_a_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_train(tmp_path, *SMALL, "hydra/launcher=slurm") == 1
     assert "give segtrain train -m hydra/launcher=slurm ..., or leave it out" in capsys.readouterr().err
+
+
+def test_a_grid_in_several_folders_says_how_to_compare_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    JOBS.clear()
+    for number, name in enumerate(("a b", "c")):
+        folder = tmp_path / name / str(number)
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text('{"val/miou": 0.5}')
+        JOBS.append(Job(number, folder, (), state=COMPLETE))
+    assert finish_grid() == 0
+    assert f"compare them by: segtrain results {tmp_path}\n" in capsys.readouterr().out
+    JOBS.clear()
