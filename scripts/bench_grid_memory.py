@@ -20,7 +20,8 @@ KINDS = ("Trainer", "SegmentationModule", "SegmentationData", "DataLoader", "Sum
 def main() -> None:
     """Run the grid, and print a line after each of its jobs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=12)
+    parser.usage = "%(prog)s [-h] [--jobs JOBS] [key=value ...]     # of the train command"
+    parser.add_argument("--jobs", type=int, default=12, help="with a seed each (default: 12)")
     known, overrides = parser.parse_known_args()
     forget = fresh.forget
 

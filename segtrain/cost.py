@@ -1,8 +1,6 @@
 """What does a trained network cost: time and memory, parameters, operations?"""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,12 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from segtrain.module import SegmentationModule
+from segtrain.resident import peak_resident
 from segtrain.sharding.parts import is_sharded
 from segtrain.summary import count_flops
 
 COSTS = {
     "perf/latency_ms": "median milliseconds from one uint8 image of the crop's size on the device to its logits",
-    "perf/peak_memory_mb": "MiB: what torch allocated at most on this GPU, or what the process had in memory on a CPU",
+    "perf/peak_memory_mb": "MiB: what torch allocated at most on this GPU, else what the process had in memory",
     "perf/parameters": "of the network",
     "perf/gflops": "10^9 floating-point operations (two a multiply-add) of an image of the crop's size",
 }
@@ -33,7 +32,8 @@ def costs(
     """Return the `COSTS` of a network; what cannot be measured is left out.
 
     The latency is that of evaluation: normalisation, network and up-sampling of one image, in the run's precision,
-    without torch.compile. The memory is the peak of this process so far, so it is the training's.
+    without torch.compile. The memory is the peak of this process, or of the job of a grid that it runs, so it is the
+    training's.
 
     Args:
         module: its network is in evaluation mode afterwards.
@@ -41,7 +41,8 @@ def costs(
         size: side of the image in pixels.
         precision: the run's autocast.
     """
-    values: dict[str, float] = {"perf/peak_memory_mb": peak_memory(device)}
+    peak = peak_memory(device)
+    values: dict[str, float] = {} if peak is None else {"perf/peak_memory_mb": peak}
     if is_sharded(module.model):
         return values  # a part of it is on other devices
     values["perf/parameters"] = sum(parameter.numel() for parameter in module.model.parameters())
@@ -72,14 +73,13 @@ def median_ms(call: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times)
 
 
-def peak_memory(device: torch.device) -> float:
-    """Return the most memory of this process so far in MiB: torch's on a GPU, else what was resident."""
+def peak_memory(device: torch.device) -> float | None:
+    """Return the most memory of this process so far in MiB: torch's on a GPU, else what was resident, where known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_resident()
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)  # CUDA's, and Apple's

@@ -22,10 +22,15 @@ import re
 import torch
 
 
+def fix_workspace() -> None:
+    """Have cuBLAS work in a fixed workspace, without which it is not deterministic; torch looks at its first call."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def use_deterministic(exact: bool) -> None:
     """Take deterministic kernels alone, or whichever there are; call it before the first kernel on a GPU."""
     if exact:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without
+        fix_workspace()
     torch.use_deterministic_algorithms(exact)
 
 

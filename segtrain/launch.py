@@ -56,12 +56,13 @@ def launch(main: Callable[[], Any], command: str) -> None:
         _refuse_null_groups(sys.argv[1:])
         if command in CHECKPOINT_COMMANDS:
             _compose_from_checkpoint(command, CHECKPOINT_COMMANDS[command])
-        elif {"-m", "--multirun"} & set(sys.argv):
+        elif _is_grid(sys.argv):
             way = "it runs its trials itself; leave -m out" if command == "sweep" else "call it once for each"
             raise UserError(f"-m: {command} is one job; {way}")
         if command == "sweep":
             sys.argv[1:] = gather_ranges(sys.argv[1:])
         if command == "train":
+            _refuse_lone_launcher(sys.argv[1:])
             from segtrain.grid.plugins import register
 
             register()
@@ -70,8 +71,7 @@ def launch(main: Callable[[], Any], command: str) -> None:
         finally:
             failed = finish_grid()
     except UserError as error:
-        if not failed:
-            fail(message_of(error))
+        fail(message_of(error))
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__
         if type(error).__name__ == "InstantiationException":
@@ -85,9 +85,6 @@ def launch(main: Callable[[], Any], command: str) -> None:
         fail(f"paths.output: cannot write {error.filename!r} ({error.strerror}); give paths.output=FOLDER")
     except KeyboardInterrupt:
         fail("interrupted", status=130)
-    except Exception:
-        if not failed:
-            raise
     if failed:
         sys.exit(1)
 
@@ -109,6 +106,19 @@ def _refuse_null_groups(arguments: list[str]) -> None:
             raise UserError(problem)
 
 
+def _is_grid(arguments: list[str]) -> bool:
+    return bool({"-m", "--multirun"} & set(arguments))
+
+
+def _refuse_lone_launcher(arguments: list[str]) -> None:
+    launcher = _override(arguments, "hydra/launcher")
+    if launcher not in (None, "local") and not _is_grid(arguments):
+        raise UserError(
+            f"hydra/launcher={launcher}: it runs the jobs of -m, and without -m the training would be in this process; "
+            f"give segtrain train -m hydra/launcher={launcher} ..., or leave it out"
+        )
+
+
 def _override(arguments: list[str], key: str) -> str | None:
     values = [text.split("=", 1)[1] for text in arguments if text.startswith((f"{key}=", f"++{key}=", f"+{key}="))]
     if not values or values[-1] in ("null", ""):
@@ -119,7 +129,7 @@ def _override(arguments: list[str], key: str) -> str | None:
 def _compose_from_checkpoint(command: str, key: str) -> None:
     """Let Hydra compose the command on top of the config that a checkpoint carries."""
     source = _override(sys.argv[1:], key)
-    if (source is not None or key == "checkpoint") and {"-m", "--multirun"} & set(sys.argv):
+    if (source is not None or key == "checkpoint") and _is_grid(sys.argv):
         raise UserError(f"-m: {command} on a checkpoint is one job; call it once for each")
     if source is None:
         if key == "checkpoint":

@@ -1,5 +1,6 @@
 """Are latency, memory, parameters and operations of a finished run what they are said to be?"""
 
+import os
 import time
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import torch
 from tiny import tiny_module
 from torch import Tensor, nn
 
+from segtrain import resident
 from segtrain.cost import COSTS, FEWEST, MOST, costs, median_ms, peak_memory
+from segtrain.grid.fresh import fresh
 from segtrain.models.unet import UNet
+from segtrain.resident import peak_resident
 
 CPU = torch.device("cpu")
 
@@ -68,14 +72,45 @@ def test_the_runs_precision_is_measured() -> None:
     assert torch.bfloat16 in seen
 
 
+@pytest.mark.skipif(not resident.FORGET.exists(), reason="needs Linux's /proc")
 def test_the_peak_of_memory_is_that_of_the_process() -> None:
-    before = peak_memory(CPU)
+    resident.begin_peak()
+    before = peak_memory(CPU) or 0
     held = torch.ones(64 * 2**20, dtype=torch.uint8)
-    grown = peak_memory(CPU)
-    assert before <= grown
-    resident = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    assert grown == pytest.approx(int(resident[0].split()[1]) / 1024, rel=0.02)
+    assert 60 <= (peak_memory(CPU) or 0) - before < 80
+    now = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    assert peak_memory(CPU) == pytest.approx(now, abs=8)
     assert held.numel() == 2**26
+
+
+@pytest.mark.skipif(not resident.FORGET.exists(), reason="needs Linux's /proc")
+def test_a_jobs_peak_of_memory_is_not_that_of_the_job_before() -> None:
+    peaks = []
+    for size in (256 * 2**20, 1):
+        with fresh():
+            held = b"\1" * size
+            del held
+            peaks.append(peak_resident() or 0)
+    assert peaks[0] - peaks[1] > 200
+
+
+def test_a_peak_that_may_be_another_jobs_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peak_resident() is not None
+    monkeypatch.setattr(resident, "FORGET", tmp_path / "no" / "proc")
+    monkeypatch.setattr(resident, "_OF_ALL", [])
+    with fresh():
+        assert peak_memory(CPU) is None
+        assert costs(tiny_module(Sleeps(0)), CPU, size=16).keys() == COSTS.keys() - {"perf/peak_memory_mb"}
+
+
+def test_the_latency_waits_for_any_device_that_works_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    median_ms(lambda: None, torch.device("mps"))
+    assert set(waited) == {torch.device("mps")}
+    waited.clear()
+    median_ms(lambda: None, CPU)
+    assert waited == []
 
 
 def test_a_network_that_needs_data_has_no_count_of_operations() -> None:

@@ -48,10 +48,11 @@ def reword(error: BaseException, cause: BaseException | None) -> str:
 def null_group_problem(override: str) -> str | None:
     """Return the sentence for an override that chooses nothing of a group, which Hydra cannot; None for any other."""
     group, sign, option = override.partition("=")
-    if option not in ("null", "") or not sign or not group or group in ("experiment", "debug"):
+    if option not in ("null", "") or not sign or not group:
         return None
     options = sorted(path.stem for path in (Path(config_dir()) / group).glob("*.yaml"))
-    return f"{group}={option}: a choice is needed here (available: {listed(options)})" if options else None
+    needed = "leave it out, or choose one" if group in ("experiment", "debug") else "a choice is needed here"
+    return f"{group}={option}: {needed} (available: {listed(options)})" if options else None
 
 
 def raised_by_hydra(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from segtrain.grid.record import Job
 def arguments_of(job: Job, *, folder: Path | None = None) -> list[str]:
     """Return what follows `segtrain train` to run a job by itself, in its folder unless another one is given.
 
-    As in the grid, the test split is left alone.
+    As in the grid, the test split is left alone; a checkpoint's config says so already.
     """
     run = str(job.folder if folder is None else folder)
     value = run if re.fullmatch(r"[\w./-]+", run, re.ASCII) else quote(run)
@@ -22,7 +22,7 @@ def arguments_of(job: Job, *, folder: Path | None = None) -> list[str]:
 def way_on(job: Job) -> str:
     """Return the command that goes on with a job that was begun, or runs it."""
     if (job.folder / "checkpoints" / "last.ckpt").is_file():
-        arguments = [f"resume={job.folder}", "test=false"]
+        arguments = [f"resume={job.folder}"]
     elif (job.folder / "config.yaml").is_file():  # another run may not take the place of this one
         arguments = arguments_of(job, folder=job.folder.with_name(f"{job.folder.name}-again"))
     else:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from segtrain.resident import begin_peak
 from segtrain.run_lock import release
 from segtrain.signals import SIGNALS
 
@@ -17,8 +18,9 @@ from segtrain.signals import SIGNALS
 def fresh() -> Iterator[None]:
     """Run a job, and put back signal handlers, the environment, warnings and torch's settings.
 
-    Random numbers are not among them: every job seeds all that it uses.
+    Random numbers are not among them: every job seeds all that it uses. Its peak of memory is its own.
     """
+    begin_peak()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)}
     environment, filters = dict(os.environ), list(warnings.filters)
     settings = _torch_settings()

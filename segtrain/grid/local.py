@@ -37,8 +37,11 @@ class LocalLauncher(GridLauncher):
         for job in jobs:
             if job.state == FAILED:
                 refuse(job)
+        from segtrain.deterministic import fix_workspace
         from segtrain.grid.fresh import forget, fresh
 
+        if any(job.exact for job in jobs):
+            fix_workspace()  # for all jobs: the process has it from the first one on, or never
         with _noted_signals():
             for job in [job for job in jobs if job.state != FAILED]:
                 if EARLY:

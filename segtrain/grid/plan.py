@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.config.check import check_keys
 from segtrain.config.schema import TrainConfig
-from segtrain.config.wording import reword
+from segtrain.config.wording import null_group_problem, reword
 from segtrain.errors import UserError
 from segtrain.grid.record import Job
 from segtrain.states import FAILED
@@ -47,25 +47,48 @@ def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]
 def _check(loader: ConfigLoader, config: DictConfig, job: Job) -> Job:
     """Return the job with its folder and its score, or as one that has failed."""
     try:
+        _refuse_words(job.overrides)
         composed = compose(loader, config, job)
         with _as_hydras(composed):
             folder = Path(os.path.abspath(str(composed.hydra.sweep.dir)), str(composed.hydra.sweep.subdir))
             job = replace(job, folder=folder)
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
-            policy = check_keys(composed, TrainConfig)["checkpoint"]
-        return replace(job, monitor=policy["monitor"], mode=policy["mode"])
+            values = check_keys(composed, TrainConfig)
+        policy, exact = values["checkpoint"], values["deterministic"] == "exact"
+        return replace(job, monitor=policy["monitor"], mode=policy["mode"], exact=exact)
     except UserError as error:
         return replace(job, state=FAILED, reason=str(error))
     except (HydraException, OmegaConfBaseException) as error:
         return replace(job, state=FAILED, reason=reword(error, error.__cause__))
 
 
+def _refuse_words(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra would fail at in words of its own, and what a grid's jobs do not do.
+
+    Raises:
+        UserError: naming the override.
+    """
+    for override in overrides:
+        if problem := null_group_problem(override):
+            raise UserError(problem)
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "test" and (value := value.lower()) != "false":  # Hydra writes it anew, as True
+            raise UserError(
+                f"test={value}: the jobs of a grid are scored on the validation split alone, and the test split is for "
+                "the best of them; leave it out (the grid's end has the command that tests the best)"
+            )
+
+
 def compose(loader: ConfigLoader, config: DictConfig, job: Job) -> DictConfig:
-    """Return a job's config, with Hydra's own settings."""
+    """Return a job's config, with Hydra's own settings.
+
+    It leaves the test split, which is for the best job alone, to whoever goes on with the job too.
+    """
     composed = loader.load_sweep_config(config, list(job.overrides))
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = job.number
+        composed.test = False
     return composed
 
 

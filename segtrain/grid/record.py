@@ -21,6 +21,7 @@ class Job:
         differs: those that not all jobs have.
         monitor: the score that jobs are compared by.
         mode: "max" or "min".
+        exact: it asks for deterministic kernels alone.
         state: one of `segtrain.states.STATES`, but for pruned.
         reason: why it failed or stopped; empty otherwise.
         seconds: how long it ran.
@@ -34,6 +35,7 @@ class Job:
     differs: tuple[str, ...] = ()
     monitor: str = "val/miou"
     mode: str = "max"
+    exact: bool = False
     state: str = NOT_RUN
     reason: str = ""
     seconds: float = 0.0

@@ -66,13 +66,14 @@ class SlurmLauncher(GridLauncher):
             f"the jobs go on by themselves: squeue --job={array} shows them, scancel {array} ends them, "
             f"segtrain results {folder} shows what they reach"
         )
+        unknown = list(jobs.values())  # no table of what is not known yet
         if not self.wait:
-            JOBS.clear()
+            JOBS[:] = [job for job in JOBS if job not in unknown]
             log.info(leave)
             return
         try:
             wait_for(jobs, poll=self.poll)
         except KeyboardInterrupt:
-            JOBS.clear()  # no table of what is not known yet
+            JOBS[:] = [job for job in JOBS if job not in unknown]
             log.info(leave)
             raise

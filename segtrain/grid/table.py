@@ -1,6 +1,9 @@
 """What a grid says when it ends: all jobs, best first, why some are not complete, and what to do next."""
 
 import math
+import os
+import shlex
+from pathlib import Path
 
 from rich import box
 from rich.table import Table
@@ -30,8 +33,7 @@ def finish_grid() -> int:
     print(f"{render(table)}\n\nsweep folder {JOBS[0].folder.parent}")
     _print_unfinished()
     if order[0].score() is not None:
-        best = order[0].folder / "checkpoints" / "best.ckpt"
-        print(f"test the best: segtrain eval checkpoint={best} split=test")
+        _print_winner()
     return sum(job.state in (FAILED, LOST, STOPPED) for job in JOBS)
 
 
@@ -45,6 +47,24 @@ def best_first(jobs: list[Job]) -> list[Job]:
         return -score if job.mode == "max" else score
 
     return sorted(jobs, key=rank)
+
+
+def _print_winner() -> None:
+    """Say how to go on with the best setting, which is the one that `segtrain results` names."""
+    from segtrain.results.collect import collect
+    from segtrain.results.rows import make_results
+    from segtrain.results.winner import advice
+
+    folders = {job.folder.parent for job in JOBS}
+    if len(folders) > 1:  # the one that has them all may have other grids too
+        print(f"compare them by: {shlex.join(['segtrain', 'results', os.path.commonpath(folders)])}")
+        return
+    results = make_results(collect(Path(folders.pop())))
+    if (winner := results.winner) is not None:
+        names = ", ".join(run.folder.name for run in winner.group.complete)
+        jobs = f"the mean of jobs {names}" if "," in names else f"job {names}"
+        title = f"best {results.metric} {winner.scores[results.metric].mean:.4f} ({jobs})"
+        print("\n".join(advice(winner, results.collection, title=title)))
 
 
 def _print_unfinished() -> None:

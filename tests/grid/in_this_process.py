@@ -1,5 +1,6 @@
 """`segtrain train -m` in this process, which is quicker than starting Python."""
 
+import gc
 import logging
 import os
 import signal
@@ -46,10 +47,12 @@ def _as_command(folder: Path, arguments: Sequence[str]) -> Iterator[None]:
     os.environ.pop(VARIABLE, None)
     root.handlers = []
     os.chdir(folder)
+    gc.freeze()  # what other tests have left is not looked through after each job
     try:
         with warnings.catch_warnings():
             yield
     finally:
+        gc.unfreeze()
         os.chdir(here)
         root.handlers = handlers
         logging.captureWarnings(False)

@@ -73,20 +73,6 @@ def test_every_way_to_fail_is_in_its_own_log_and_the_others_go_on(
     assert f"segtrain eval checkpoint={sweep / '3' / 'checkpoints' / 'best.ckpt'} split=test" in out
 
 
-def test_a_job_that_does_not_compose_is_told_before_the_first_one_trains(
-    small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own = [word for word in small if not word.startswith("model.")]
-    encoder = ("++model.encoder.base_channels=4", "++model.encoder.depth=3")
-    status = train_grid(tmp_path, *own, *encoder, "model=unett,unet")
-    sweep, out = sweep_of(tmp_path), capsys.readouterr().out
-    assert status == 1
-    assert states(sweep) == {"0": "failed", "1": "complete"}
-    sentence = "model=unett: no such option. Did you mean unet?"
-    assert sentence in (sweep / "0" / "train.log").read_text()
-    assert out.index(f"job 0 cannot run: {sentence}") < out.index("job 1: ")
-
-
 def test_a_mistake_of_all_jobs_is_one_sentence(
     small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +94,8 @@ def test_a_grid_that_is_ended_says_what_there_is_and_how_to_go_on(
     assert states(sweep) == {"0": "complete", "1": "stopped"}
     rows = [words[:2] for words in cells(out)]
     assert [rows.index(row) for row in (["0", "done"], ["1", "stopped"], ["2", "not"])]
-    assert f"segtrain train resume={sweep / '1'} test=false" in out
+    assert f"  segtrain train resume={sweep / '1'}\n" in out
+    assert "\ntest: false\n" in (sweep / "1" / "config.yaml").read_text(), "who goes on with it leaves it alone too"
     assert f"hydra.run.dir={sweep / '2'}" in out
     last = torch.load(sweep / "1" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == (3 if fate == "terminate" else 2), "the step of a signal is saved"
