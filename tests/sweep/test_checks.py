@@ -22,7 +22,6 @@ from segtrain.sweep.space import parse_space
 from segtrain.sweep.trial_values import MOST, trial_values
 
 SWEEPS = sorted(path.stem for path in (Path(config_dir()) / "sweep").glob("*.yaml"))
-QUICK = "lr_wd_loss"  # the others compose and build many trials
 NUMBERS = ("~sweep.space.loss", "~sweep.space.loss.gamma")  # leaves learning rate and weight decay
 NOTHING = (*NUMBERS, "~sweep.space.optimizer.lr", "~sweep.space.optimizer.weight_decay")
 LR = "optimizer.lr=choice(0.1)"  # one trial
@@ -36,7 +35,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n != QUICK else ()) for n in SWEEPS])
+@pytest.mark.slow  # many trials are composed and built
+@pytest.mark.parametrize("name", SWEEPS)
 def test_every_option_of_sweep_has_trials_that_would_train(name: str) -> None:
     plan = plan_of(f"sweep={name}")
     check_trials(plan)
