@@ -142,6 +142,22 @@ def test_a_second_ctrl_c_kills_the_trials_and_loses_none(tmp_path: Path) -> None
     assert [trial.user_attrs["tries"] for trial in again.trials()] == [0, 0]  # it was the user's wish
 
 
+def test_trials_save_before_an_error_of_ours_is_shown(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def show(worker: Worker) -> None:
+        if list(tmp_path.glob(LAST)):
+            seen.append(worker.running[0].training)
+            raise RuntimeError("of the display")
+
+    search = file_search(tmp_path, n_trials=1)
+    with pytest.raises(RuntimeError, match="of the display"):
+        make_worker(search, tmp_path, "epochs=8", "pause=0.3", show=show).run()
+    (record,) = records(tmp_path).values()
+    assert (record["state"], record["reason"]) == ("stopped", "the search's worker failed")
+    assert seen[0].process.returncode == 75
+
+
 def test_completed_seeds_are_not_trained_again_and_the_score_is_their_mean(tmp_path: Path) -> None:
     search = file_search(tmp_path, n_trials=1)
     show = press(tmp_path, "trials/0000/*/metrics.json", 2, signal.SIGTERM)
