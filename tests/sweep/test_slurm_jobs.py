@@ -19,7 +19,9 @@ from segtrain.config.schema import SweepConfig
 from segtrain.errors import UserError
 from segtrain.signals import EARLY
 from segtrain.sweep import slurm, worker_job
+from segtrain.sweep.ending import how_it_ended
 from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
+from segtrain.sweep.patience import Patience
 from segtrain.sweep.slurm import SlurmWorkers
 from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
@@ -30,6 +32,7 @@ Config = Callable[..., dict[str, Any]]
 # SLURM's commands as they answer: jobs are numbered from 7, and each one's facts lie in a file of its number
 COMMANDS = {
     "sbatch": """
+[ -f $HERE/full ] && [ -f $HERE/7 ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
 if grep -q partition=wrong "$1"; then
     echo "sbatch: error: invalid partition specified: wrong" >&2
     echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
@@ -45,7 +48,7 @@ echo "Submitted batch job $id"
     "scontrol": """
 echo scontrol "$@" >> $HERE/calls
 [ "$1" = show ] || exit 0
-[ -f $HERE/silent ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
+{ [ -f $HERE/silent ] || [ -f $HERE/silent-$4 ]; } && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 for last; do :; done
 [ -f $HERE/$last ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
 echo "JobId=$last $(cat $HERE/$last)"
@@ -371,6 +374,66 @@ def test_trials_of_a_job_that_slurm_runs_again_are_asked_again_and_not_those_tha
     workers.run()
 
 
+def test_the_jobs_that_a_quota_allows_are_watched(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end() -> None:
+        workers.complete()
+        cluster.set(7, "COMPLETED")
+
+    (cluster.folder / "full").touch()
+    workers = Workers(tmp_path / "search", then=[end])
+    assert workers.run().status == 0
+    assert cluster.submitted() == ["job-7.sh"]
+    assert "QOSMaxSubmitJobPerUserLimit" in caplog.text
+    assert "the search goes on with 1 of 2 workers" in caplog.text
+    cluster.set(7, "PENDING")  # another's, and no room for one
+    with pytest.raises(UserError, match="QOSMaxSubmitJobPerUserLimit"):
+        Workers(tmp_path / "other").run()
+
+
+def test_one_job_of_which_the_controller_says_nothing_is_warned_of_once(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer() -> None:
+        (cluster.folder / "silent-8").unlink()
+        workers.complete()
+        for job in (7, 8):
+            cluster.set(job, "COMPLETED")
+
+    silence = (cluster.folder / "silent-8").touch
+    workers = Workers(tmp_path / "search", then=[silence, lambda: None, lambda: None, answer])
+    workers.run()
+    assert caplog.text.count("Unable to contact slurm controller") == 1
+
+
+def test_a_job_that_fails_after_it_was_preempted_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    def fail() -> None:
+        stopped = how_it_ended("SIGUSR2", "").sentence
+        (workers.home / "7_0_log.out").write_text(f"segtrain: {stopped}\nTraceback ...\nMemoryError\n")
+        cluster.set(7, "FAILED", code="1:0")
+
+    def end() -> None:
+        assert cluster.submitted() == ["job-7.sh", "job-8.sh", "job-9.sh"]
+        workers.complete()
+        for job in (8, 9):
+            cluster.set(job, "COMPLETED")
+
+    workers = Workers(tmp_path / "search", then=[fail, end])
+    assert workers.run().status == 0
+
+
+@pytest.mark.parametrize("script", ["#!/bin/bash\nexec /bin/sleep 9\n", "#!/no/such/shell\n"])
+def test_a_command_of_slurm_that_hangs_or_is_missing_ends_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str
+) -> None:
+    monkeypatch.setattr(slurm, "PATIENCE", 0.05)
+    monkeypatch.setenv("PATH", str(cluster.folder / "bin"))
+    (cluster.folder / "bin" / "scancel").write_text(script)
+    slurm._scancel("7")
+    assert "SLURM does not answer: " in caplog.text
+
+
 def test_a_controller_that_does_not_answer_is_asked_again(
     cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,6 +469,22 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_same_with_its_jobs(clu
     workers = Workers(tmp_path / "search", then=[end], arguments=("slurm.workers=2", "a=1"))
     workers.run()
     assert len(cluster.submitted()) == 3
+
+
+def test_a_password_lies_in_no_file_that_others_read_and_is_not_said(cluster: Cluster, tmp_path: Path) -> None:
+    def killed() -> None:
+        raise MemoryError
+
+    words = ("storage=postgresql://u:secret@h/d", "storage='postgresql://h/d?user=u&password=secret&x=1'", "a=1")
+    search = Workers(tmp_path / "search", then=[killed], arguments=words)
+    with pytest.raises(MemoryError):
+        search.run()
+    assert "secret" not in (search.home / "jobs.json").read_text()
+    assert search.home.stat().st_mode & 0o777 == 0o700, "submitit's files have it"
+    other = Workers(tmp_path / "search", arguments=("a=2",))
+    with pytest.raises(UserError, match=r"a=1 .*password=\*\*\*&x=1' .*://u:\*\*\*@h/d; give the same") as error:
+        other.run()
+    assert "secret" not in str(error.value)
 
 
 def test_ctrl_c_has_running_jobs_save_without_being_run_again_and_ends_waiting_ones(
@@ -465,6 +544,51 @@ def test_a_worker_that_is_signalled_has_its_job_run_again(
     assert others.search.study.trials[lost.trial.number].state == TrialState.FAIL
     assert others.search.job == "7.1"
     assert EARLY == []
+
+
+def test_a_signal_that_comes_as_the_worker_takes_signals_over_is_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    early: list[int] = []
+    real = signal.signal
+
+    def at_the_last_moment(number: int, handler: Any) -> Any:
+        if number == signal.SIGUSR2 and not early:
+            early.append(number)
+        return real(number, handler)
+
+    monkeypatch.setattr(worker_job, "requeue_job", lambda: asked.append("requeue"))
+    monkeypatch.setattr(worker_job, "EARLY", early)
+    monkeypatch.setattr(signal, "signal", at_the_last_moment)
+    monkeypatch.setenv(worker_job.VARIABLE, "7")
+    others = Workers(tmp_path / "search")
+    options: Mapping[str, Any] = {"objectives": {"val/miou": "max"}, "retries": 1}
+    worker = JobWorker(others.search, others.folder, overrides=[], slots=[], seeds=[0], **options)
+    worker.search.n_trials = 0  # ends at once all the same
+    assert worker.run().status == 75
+    assert asked == ["requeue"]
+
+
+def test_a_database_that_hiccups_when_a_job_has_ended_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(tmp_path / "search")
+    workers.search.patience = Patience("the study", sleep=lambda seconds: None)
+    asked = [workers.ask("7.0"), workers.ask("7.0")]
+    tell, failures = workers.search.study.tell, [optuna.exceptions.StorageInternalError("gone")]
+
+    def told(number: Any, *values: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        if number == asked[0].trial.number:  # its worker tells its end at the same moment
+            raise optuna.exceptions.UpdateFinishedTrialError
+        return tell(number, *values, **options)
+
+    monkeypatch.setattr(workers.search.study, "tell", told)
+    workers.search.give_up("7")
+    states = [trial.state for trial in workers.search.study.trials]
+    assert states == [TrialState.RUNNING, TrialState.FAIL]
 
 
 def test_a_trial_that_ended_in_time_is_not_asked_again(tmp_path: Path) -> None:
