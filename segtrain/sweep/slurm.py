@@ -4,13 +4,13 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segtrain.clusters.job_state import NoAnswerError, is_over, job_facts, why_over
-from segtrain.clusters.submit import make_executor, submit
+from segtrain.clusters.submit import Resources, Submitter
 from segtrain.errors import UserError
 from segtrain.jobs import without_password
 from segtrain.run_folder import write_text
@@ -46,18 +46,16 @@ class SlurmWorkers(Worker):
 
     Args:
         arguments: of the sweep command, as they were typed.
-        settings: the node `slurm` of the configuration.
-        gpus: of each job.
+        count: how many jobs there are to be.
+        resources: of each job.
         others: as of a Worker; it has no slots.
     """
 
-    def __init__(
-        self, *others: Any, arguments: Sequence[str], settings: Mapping[str, Any], gpus: int, **more: Any
-    ) -> None:
+    def __init__(self, *others: Any, arguments: Sequence[str], count: int, resources: Resources, **more: Any) -> None:
         super().__init__(*others, slots=(), **more)
         self.arguments = list(arguments)
-        self.settings = settings
-        self.gpus = gpus
+        self.count = count
+        self.resources = resources
         self.jobs: list[WorkerJob] = []
         self.failures: list[str] = []
         self.silent = False  # SLURM did not answer when it was asked last
@@ -104,9 +102,7 @@ class SlurmWorkers(Worker):
             self.home.mkdir(
                 mode=0o700, parents=True, exist_ok=True
             )  # submitit's files have the typed words as they are
-            self.executor = make_executor(
-                self.home, self.settings, name=f"segtrain-{self.search.study.study_name}", gpus=self.gpus
-            )
+            self.submitter = Submitter(self.home, self.resources, name=f"segtrain-{self.search.study.study_name}")
         for job in self._earlier():
             facts = job_facts(job.id)
             if is_over(facts["JobState"] if facts else None):
@@ -126,13 +122,13 @@ class SlurmWorkers(Worker):
         Raises:
             UserError: if it takes none.
         """
-        while len(self.jobs) < self.settings["workers"] and not self._done():
+        while len(self.jobs) < self.count and not self._done():
             try:
                 self._submit(losses=0)
             except UserError as error:
                 if not self.jobs:
                     raise
-                log.warning(f"{error}; the search goes on with {len(self.jobs)} of {self.settings['workers']} workers")
+                log.warning(f"{error}; the search goes on with {len(self.jobs)} of {self.count} workers")
                 return
 
     def _earlier(self) -> list[WorkerJob]:
@@ -155,7 +151,7 @@ class SlurmWorkers(Worker):
         return sorted(without_password(word) for word in self.arguments if not word.startswith("slurm."))
 
     def _submit(self, *, losses: int) -> WorkerJob:
-        job = WorkerJob(submit(self.executor, work, self.arguments), losses=losses)
+        job = WorkerJob(self.submitter.submit(work, self.arguments), losses=losses)
         self.jobs.append(job)
         self._remember()
         return job

@@ -10,10 +10,11 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import Compose
+from conftest import ROOT, Compose
+from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from segtrain.clusters.submit import make_executor, submit
+from segtrain.clusters.submit import Resources, Submitter
 from segtrain.config.check import check_keys
 from segtrain.config.schema import SweepConfig
 from segtrain.errors import UserError
@@ -48,7 +49,10 @@ echo "Submitted batch job $id"
     "scontrol": """
 echo scontrol "$@" >> $HERE/calls
 [ "$1" = show ] || exit 0
-{ [ -f $HERE/silent ] || [ -f $HERE/silent-$4 ]; } && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
+if [ -f $HERE/silent ] || [ -f $HERE/silent-$4 ]; then
+    echo "slurm_load_jobs error: Unable to contact slurm controller" >&2
+    exit 1
+fi
 for last; do :; done
 [ -f $HERE/$last ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
 echo "JobId=$last $(cat $HERE/$last)"
@@ -98,36 +102,25 @@ def sweep_config(compose_config: Compose) -> Config:
     return lambda *overrides: check_keys(compose_config("study=a", *overrides, name="sweep"), SweepConfig)
 
 
-SETTINGS: dict[str, Any] = {
-    "partition": None,
-    "workers": 2,
-    "minutes": 30,
-    "gpus": None,
-    "cpus": 3,
-    "memory": None,
-    "account": None,
-    "qos": None,
-    "setup": [],
-    "sbatch": {},
-}
-
-
-def script(folder: Path, *, gpus: int = 0, **settings: Any) -> list[str]:
+def script(folder: Path, *, node: str = "slurm", **settings: Any) -> list[str]:
     """Return the lines of what sbatch gets."""
-    executor = make_executor(folder, {**SETTINGS, **settings}, name="segtrain-a", gpus=gpus)
-    return executor._make_submission_file_text("command", "id").splitlines()
+    submitter = Submitter(folder, Resources(node, **settings), name="segtrain-a")
+    return submitter.executor._make_submission_file_text("command", "id").splitlines()
+
+
+BOTH = pytest.mark.parametrize(("node", "choice"), [("slurm", "launcher"), ("hydra.launcher", "hydra/launcher")])
 
 
 def test_what_is_asked_of_sbatch_is_what_the_settings_say(cluster: Cluster, tmp_path: Path) -> None:
     lines = script(
         tmp_path,
-        gpus=2,
+        gpus_per_node=2,
+        cpus_per_task=3,
+        time=30,
         partition="gpu",
-        memory=16,
-        account="lab",
-        qos="low",
+        memory="16GB",
         setup=["module load cuda"],
-        sbatch={"constraint": "a100", "mail_type": "END"},
+        sbatch={"account": "lab", "qos": "low", "constraint": "a100", "mail_type": "END"},
     )
     asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert asked >= {"partition=gpu", "time=30", "gpus-per-node=2", "cpus-per-task=3", "mem=16GB", "account=lab"}
@@ -139,44 +132,74 @@ def test_what_is_asked_of_sbatch_is_what_the_settings_say(cluster: Cluster, tmp_
 
 
 def test_what_is_not_set_is_left_to_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
-    text = "\n".join(script(tmp_path))
-    assert not [word for word in ("partition", "gpus", "--mem", "account", "qos", "setup") if word in text]
+    text = "\n".join(script(tmp_path, sbatch=None, setup=None, gpus_per_node=0))
+    assert not [word for word in ("partition", "gpus", "cpus", "--mem", "account", "qos", "setup") if word in text]
 
 
-def test_a_refusal_of_sbatch_is_a_sentence_with_the_partitions_that_there_are(cluster: Cluster, tmp_path: Path) -> None:
-    executor = make_executor(tmp_path, {**SETTINGS, "partition": "wrong"}, name="a", gpus=0)
-    with pytest.raises(UserError, match=r"invalid partition specified: wrong; .*; partitions: cpu, gpu$") as error:
-        submit(executor, print)
-    assert "sbatch: error" not in str(error.value)
+@BOTH
+def test_a_refusal_of_sbatch_is_a_sentence_with_the_partitions_that_there_are(
+    cluster: Cluster, tmp_path: Path, node: str, choice: str
+) -> None:
+    submitter = Submitter(tmp_path, Resources(node, partition="wrong"), name="a")
+    sentence = rf"^{node}: .*invalid partition specified: wrong; .*; partitions: cpu, gpu$"
+    for submit in (lambda: submitter.submit(print), lambda: submitter.submit_array(print, ["a", "b"])):
+        with pytest.raises(UserError, match=sentence) as error:
+            submit()
+        assert "sbatch: error" not in str(error.value)
 
 
-def test_a_machine_without_slurm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_a_machine_without_slurm_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, choice: str
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"^launcher: slurm, and this machine has no sbatch; .*launcher=local"):
-        script(tmp_path)
+    missing = f"^{choice}: slurm, and this machine has no sbatch, srun, scontrol, scancel; .*leave {choice}=slurm out"
+    with pytest.raises(UserError, match=missing):
+        script(tmp_path, node=node)
 
 
-def test_a_missing_submitit_is_named(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_a_missing_submitit_is_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, choice: str
+) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"^launcher: slurm .*pip install 'submitit>=1.5.2,<2'"):
-        script(tmp_path)
+    with pytest.raises(UserError, match=rf"^{choice}: slurm .*pip install 'submitit>=1.5.2,<2'"):
+        script(tmp_path, node=node)
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"minutes": 0}, r"^slurm.minutes: 0 is not a positive number"),
-        ({"cpus": -1}, r"^slurm.cpus: -1 is not a positive number"),
-        ({"memory": 0}, r"^slurm.memory: 0 is not a positive number"),
-        ({"sbatch": {"cpus_per_task": 3}}, r"^slurm.sbatch.cpus-per-task: give it as slurm.cpus"),
-        ({"sbatch": {"array": "0-3"}}, r"^slurm.sbatch.array: .*leave it out"),
+        ({"time": 0}, r"time: 0 is not a positive whole number"),
+        ({"cpus_per_task": -1}, r"cpus_per_task: -1 is not a positive whole number"),
+        ({"gpus_per_node": -1}, r"gpus_per_node: -1 is no number of GPUs; give 0 for none"),
+        ({"memory": 32}, r"memory: 32 is no amount with its unit, such as 32GB"),
+        ({"memory": "0GB"}, r"memory: '0GB' is no amount"),
+        ({"sbatch": {"cpus_per_task": 3}}, r"sbatch.cpus-per-task: give it as NODE.cpus_per_task"),
+        ({"sbatch": {"mem": "3GB"}}, r"sbatch.mem: give it as NODE.memory"),
+        ({"sbatch": {"array": "0-3"}}, r"sbatch.array: .*leave it out"),
+        ({"sbatch": {"signal": "USR1@9"}}, r"sbatch.signal: .*leave it out"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(
-    cluster: Cluster, tmp_path: Path, settings: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(UserError, match=sentence):
-        script(tmp_path, **settings)
+def test_settings_that_cannot_be_are_refused(node: str, choice: str, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=rf"^{node}.{sentence.replace('NODE', node)}"):
+        Resources(node, **settings).check()
+
+
+def test_a_grid_says_its_machines_and_tasks_and_a_search_has_one_of_each() -> None:
+    for key, ours in (("nodes", "nodes"), ("ntasks_per_node", "tasks_per_node")):
+        with pytest.raises(UserError, match=f"give it as hydra.launcher.{ours}"):
+            Resources("hydra.launcher", sbatch={key: 2}).check()
+        with pytest.raises(UserError, match=r"^slurm.sbatch.*leave it out"):
+            Resources("slurm", sbatch={key: 2}).check()
+
+
+def test_a_setting_that_search_and_grid_both_have_has_one_name(compose_config: Compose) -> None:
+    search = set(compose_config("study=a", name="sweep").slurm)
+    grid = set(OmegaConf.load(ROOT / "configs" / "hydra" / "launcher" / "slurm.yaml"))
+    assert search - grid == {"workers"}
+    assert grid - search == {"_target_", "nodes", "tasks_per_node", "max_parallel", "wait", "poll"}
 
 
 def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
@@ -184,7 +207,8 @@ def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
 ) -> None:
     for name in ("SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CONF", "OTHER"):
         monkeypatch.setenv(name, "5")
-    submit(make_executor(tmp_path, SETTINGS, name="a", gpus=0), print)
+    submitter = Submitter(tmp_path, Resources("slurm"), name="a")
+    submitter.submit(print)
     names = {line.partition("=")[0] for line in (cluster.folder / "environment").read_text().splitlines()}
     assert {"SLURM_CONF", "OTHER"} <= names
     assert not {"SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK"} & names
@@ -197,8 +221,8 @@ def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
         ((), 1),
         (("gpus_per_trial=4",), 4),
         (("trainer=cpu",), 0),
-        (("slurm.gpus=3",), 3),
-        (("trainer=cpu", "slurm.gpus=2"), 2),
+        (("slurm.gpus_per_node=3",), 3),
+        (("trainer=cpu", "slurm.gpus_per_node=2"), 2),
     ],
 )
 def test_a_worker_has_the_gpus_of_a_trial_if_none_are_said(
@@ -212,9 +236,12 @@ def test_a_worker_has_the_gpus_of_a_trial_if_none_are_said(
     [
         (("slurm.partition=gpu",), r"^slurm.partition: it is of launcher=slurm"),
         (("launcher=slurm", "slurm.workers=0"), r"^slurm.workers: 0 is not a positive number"),
-        (("launcher=slurm", "slurm.gpus=-1"), r"^slurm.gpus: -1 is negative"),
-        (("launcher=slurm", "slurm.gpus=1", "gpus_per_trial=2"), r"^slurm.gpus: 1 for each worker.*gpus_per_trial=2"),
-        (("launcher=slurm", "slurm.gpus=2", "gpus=[0,2]"), r"^gpus: a worker has slurm.gpus=2.*no 2"),
+        (("launcher=slurm", "slurm.gpus_per_node=-1"), r"^slurm.gpus_per_node: -1 is no number"),
+        (
+            ("launcher=slurm", "slurm.gpus_per_node=1", "gpus_per_trial=2"),
+            r"^slurm.gpus_per_node: 1 for each worker.*gpus_per_trial=2",
+        ),
+        (("launcher=slurm", "slurm.gpus_per_node=2", "gpus=[0,2]"), r"^gpus: a worker has slurm.gpus_per_node=2.*no 2"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
@@ -268,7 +295,7 @@ class Workers(SlurmWorkers):
         study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True, direction="maximize")
         search = Search(study, parse_space({"x": "interval(0, 1)"}), n_trials=2, retries=1)
         shared: Mapping[str, Any] = {"overrides": [], "seeds": [0], "objectives": {"val/miou": "max"}, "retries": 1}
-        super().__init__(search, folder, arguments=arguments, settings=SETTINGS, gpus=0, **shared)
+        super().__init__(search, folder, arguments=arguments, count=2, resources=Resources("slurm"), **shared)
         self.then = list(then)
 
     def _wait(self, seconds: float) -> None:
