@@ -1,20 +1,19 @@
-"""What is submitted to SLURM for a search, what becomes of jobs that end, and which settings are refused?"""
+"""What becomes of a search's jobs that end on SLURM, and which of their settings are refused?"""
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from conftest import ROOT, Compose
-from omegaconf import OmegaConf
+from conftest import Compose
+from fake_slurm import Cluster, cluster
 from optuna.trial import TrialState
 
-from segtrain.clusters.submit import Resources, Submitter
+from segtrain.clusters.submit import Resources
 from segtrain.config.check import check_keys
 from segtrain.config.schema import SweepConfig
 from segtrain.errors import UserError
@@ -28,191 +27,14 @@ from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker_job import JobWorker, give_up
 
+__all__ = ["cluster"]
+
 Config = Callable[..., dict[str, Any]]
-
-# SLURM's commands as they answer: jobs are numbered from 7, and each one's facts lie in a file of its number
-COMMANDS = {
-    "sbatch": """
-[ -f $HERE/full ] && [ -f $HERE/7 ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
-if grep -q partition=wrong "$1"; then
-    echo "sbatch: error: invalid partition specified: wrong" >&2
-    echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
-    exit 1
-fi
-id=$((7 + $(ls $HERE | grep -c '^job-')))
-cp "$1" $HERE/job-$id.sh
-env > $HERE/environment
-echo "JobState=RUNNING Restarts=0 ExitCode=0:0" > $HERE/$id
-echo "Submitted batch job $id"
-""",
-    "srun": "exit 1",
-    "scontrol": """
-echo scontrol "$@" >> $HERE/calls
-[ "$1" = show ] || exit 0
-if [ -f $HERE/silent ] || [ -f $HERE/silent-$4 ]; then
-    echo "slurm_load_jobs error: Unable to contact slurm controller" >&2
-    exit 1
-fi
-for last; do :; done
-[ -f $HERE/$last ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
-echo "JobId=$last $(cat $HERE/$last)"
-""",
-    "scancel": """
-echo scancel "$@" >> $HERE/calls
-for last; do :; done
-echo "JobState=CANCELLED Restarts=0 ExitCode=0:15" > $HERE/$last
-""",
-    "sinfo": "echo gpu; echo cpu",
-}
-
-
-class Cluster:
-    """Commands named as SLURM's, and what was asked of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def set(self, job: int, state: str, *, code: str = "0:0", restarts: int = 0) -> None:
-        (self.folder / str(job)).write_text(f"JobState={state} Restarts={restarts} ExitCode={code} Reason=None\n")
-
-    def calls(self) -> list[str]:
-        path = self.folder / "calls"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [line for line in lines if not line.startswith("scontrol show")]
-
-    def submitted(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("job-*.sh"))
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    for name, body in COMMANDS.items():
-        path = folder / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/bash\nHERE={folder}\n{body}")
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    return Cluster(folder)
 
 
 @pytest.fixture
 def sweep_config(compose_config: Compose) -> Config:
     return lambda *overrides: check_keys(compose_config("study=a", *overrides, name="sweep"), SweepConfig)
-
-
-def script(folder: Path, *, node: str = "slurm", **settings: Any) -> list[str]:
-    """Return the lines of what sbatch gets."""
-    submitter = Submitter(folder, Resources(node, **settings), name="segtrain-a")
-    return submitter.executor._make_submission_file_text("command", "id").splitlines()
-
-
-BOTH = pytest.mark.parametrize(("node", "choice"), [("slurm", "launcher"), ("hydra.launcher", "hydra/launcher")])
-
-
-def test_what_is_asked_of_sbatch_is_what_the_settings_say(cluster: Cluster, tmp_path: Path) -> None:
-    lines = script(
-        tmp_path,
-        gpus_per_node=2,
-        cpus_per_task=3,
-        time=30,
-        partition="gpu",
-        memory="16GB",
-        setup=["module load cuda"],
-        sbatch={"account": "lab", "qos": "low", "constraint": "a100", "mail_type": "END"},
-    )
-    asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
-    assert asked >= {"partition=gpu", "time=30", "gpus-per-node=2", "cpus-per-task=3", "mem=16GB", "account=lab"}
-    assert asked >= {"qos=low", "constraint=a100", "mail-type=END", "requeue", "signal=USR2@90", "open-mode=append"}
-    assert asked >= {"nodes=1", "ntasks-per-node=1", "job-name=segtrain-a"}
-    assert lines.index("module load cuda") < lines.index("# command")
-    (command,) = [line for line in lines if line.startswith("srun")]
-    assert "--cpus-per-task=3" in command
-
-
-def test_what_is_not_set_is_left_to_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
-    text = "\n".join(script(tmp_path, sbatch=None, setup=None, gpus_per_node=0))
-    assert not [word for word in ("partition", "gpus", "cpus", "--mem", "account", "qos", "setup") if word in text]
-
-
-@BOTH
-def test_a_refusal_of_sbatch_is_a_sentence_with_the_partitions_that_there_are(
-    cluster: Cluster, tmp_path: Path, node: str, choice: str
-) -> None:
-    submitter = Submitter(tmp_path, Resources(node, partition="wrong"), name="a")
-    sentence = rf"^{node}: .*invalid partition specified: wrong; .*; partitions: cpu, gpu$"
-    for submit in (lambda: submitter.submit(print), lambda: submitter.submit_array(print, ["a", "b"])):
-        with pytest.raises(UserError, match=sentence) as error:
-            submit()
-        assert "sbatch: error" not in str(error.value)
-
-
-@BOTH
-def test_a_machine_without_slurm_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, choice: str
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    missing = f"^{choice}: slurm, and this machine has no sbatch, srun, scontrol, scancel; .*leave {choice}=slurm out"
-    with pytest.raises(UserError, match=missing):
-        script(tmp_path, node=node)
-
-
-@BOTH
-def test_a_missing_submitit_is_named(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, choice: str
-) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=rf"^{choice}: slurm .*pip install 'submitit>=1.5.2,<2'"):
-        script(tmp_path, node=node)
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"time": 0}, r"time: 0 is not a positive whole number"),
-        ({"cpus_per_task": -1}, r"cpus_per_task: -1 is not a positive whole number"),
-        ({"gpus_per_node": -1}, r"gpus_per_node: -1 is no number of GPUs; give 0 for none"),
-        ({"memory": 32}, r"memory: 32 is no amount with its unit, such as 32GB"),
-        ({"memory": "0GB"}, r"memory: '0GB' is no amount"),
-        ({"sbatch": {"cpus_per_task": 3}}, r"sbatch.cpus-per-task: give it as NODE.cpus_per_task"),
-        ({"sbatch": {"mem": "3GB"}}, r"sbatch.mem: give it as NODE.memory"),
-        ({"sbatch": {"array": "0-3"}}, r"sbatch.array: .*leave it out"),
-        ({"sbatch": {"signal": "USR1@9"}}, r"sbatch.signal: .*leave it out"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(node: str, choice: str, settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=rf"^{node}.{sentence.replace('NODE', node)}"):
-        Resources(node, **settings).check()
-
-
-def test_a_grid_says_its_machines_and_tasks_and_a_search_has_one_of_each() -> None:
-    for key, ours in (("nodes", "nodes"), ("ntasks_per_node", "tasks_per_node")):
-        with pytest.raises(UserError, match=f"give it as hydra.launcher.{ours}"):
-            Resources("hydra.launcher", sbatch={key: 2}).check()
-        with pytest.raises(UserError, match=r"^slurm.sbatch.*leave it out"):
-            Resources("slurm", sbatch={key: 2}).check()
-
-
-def test_a_setting_that_search_and_grid_both_have_has_one_name(compose_config: Compose) -> None:
-    search = set(compose_config("study=a", name="sweep").slurm)
-    grid = set(OmegaConf.load(ROOT / "configs" / "hydra" / "launcher" / "slurm.yaml"))
-    assert search - grid == {"workers"}
-    assert grid - search == {"_target_", "nodes", "tasks_per_node", "max_parallel", "wait", "poll"}
-
-
-def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CONF", "OTHER"):
-        monkeypatch.setenv(name, "5")
-    submitter = Submitter(tmp_path, Resources("slurm"), name="a")
-    submitter.submit(print)
-    names = {line.partition("=")[0] for line in (cluster.folder / "environment").read_text().splitlines()}
-    assert {"SLURM_CONF", "OTHER"} <= names
-    assert not {"SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK"} & names
-    assert os.environ["SLURM_JOB_ID"] == "5"
 
 
 @pytest.mark.parametrize(
