@@ -28,8 +28,12 @@ def in_sweep() -> bool:
 
 
 def without_password(word: str) -> str:
-    """Return a word of a command in which an address, such as a storage's, has no password."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", word)
+    """Return a word of a command in which an address, such as a storage's, has no password.
+
+    Neither before its host (`://USER:PASSWORD@`) nor in what is asked of it (`?password=PASSWORD`).
+    """
+    word = re.sub(r"(://[^:/]*):.*@", r"\1:***@", word)  # up to the last @: one of the password may not be written %40
+    return re.sub(r"([?&]\w*(?:password|passwd|pwd)=).*?(?=&|['\"]?$)", r"\1***", word, flags=re.IGNORECASE)
 
 
 @contextmanager

@@ -23,26 +23,17 @@ class NoAnswerError(RuntimeError):
     """SLURM does not answer now, which says nothing about the job; ask again later."""
 
 
-def job_state(job: str) -> str | None:
-    """Return a job's state, such as "PENDING", "RUNNING" or "FAILED"; None once SLURM has forgotten it.
+def job_facts(job: str) -> dict[str, str] | None:
+    """Return what `scontrol show job` says: JobState, Reason, Restarts, ExitCode, ...; None for a forgotten job.
 
-    It needs no accounting (`sacct`). A job that was requeued is "PENDING" again.
+    It needs no accounting (`sacct`). The state is such as "PENDING", "RUNNING" or "FAILED"; a job that was requeued is
+    "PENDING" again.
 
     Args:
         job: its id; "12_3" for task 3 of array job 12.
 
     Raises:
         NoAnswerError: if `scontrol` is missing, fails or takes too long.
-    """
-    facts = job_facts(job)
-    return None if facts is None else facts["JobState"]
-
-
-def job_facts(job: str) -> dict[str, str] | None:
-    """Return what `scontrol show job` says: JobState, Reason, Restarts, ExitCode, ...; None for a forgotten job.
-
-    Raises:
-        NoAnswerError: as `job_state` does.
     """
     found = _show(job)
     return found[0] if found else None
@@ -54,7 +45,7 @@ def array_facts(array: str) -> dict[str, dict[str, str]]:
     Those that SLURM has forgotten are left out.
 
     Raises:
-        NoAnswerError: as `job_state` does.
+        NoAnswerError: as `job_facts` does.
     """
     found: dict[str, dict[str, str]] = {}
     for facts in _show(array):

@@ -231,14 +231,12 @@ class SlurmSettings:
 
     partition: str | None
     workers: int
-    minutes: int
-    gpus: int | None
-    cpus: int
-    memory: int | None
-    account: str | None
-    qos: str | None
-    setup: list[str] | None
+    time: int
+    gpus_per_node: int | None
+    cpus_per_task: int | None
+    memory: str | None
     sbatch: dict[str, Any] | None
+    setup: list[str] | None
 
 
 @dataclass

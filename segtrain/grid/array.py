@@ -1,15 +1,12 @@
 """A SLURM job array: submitted through submitit, and watched without accounting until its last task is over."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from segtrain.clusters.job_state import NoAnswerError, array_facts, is_over, why_over
-from segtrain.errors import UserError, requirement
+from segtrain.clusters.submit import Resources, Submitter
 from segtrain.grid.command import arguments_of
 from segtrain.grid.record import Job
 from segtrain.grid.task import become
@@ -18,58 +15,6 @@ from segtrain.ranks import ending
 from segtrain.states import COMPLETE, FAILED, LOST, RUNNING, STOPPED
 
 log = logging.getLogger("segtrain")
-
-SUBMITIT = "submitit>=1.5.2,<2"
-
-
-@dataclass
-class Resources:
-    """What each job of the array asks of SLURM; see `configs/hydra/launcher/slurm.yaml`."""
-
-    partition: str | None = None
-    time: int = 1440
-    nodes: int = 1
-    tasks_per_node: int = 1
-    gpus_per_node: int | None = None
-    cpus_per_task: int | None = None
-    memory: str | None = None
-    max_parallel: int | None = None
-    sbatch: Mapping[str, Any] = field(default_factory=dict)
-    setup: Sequence[str] = ()
-
-    def check(self) -> None:
-        """Refuse numbers that no job can have.
-
-        Raises:
-            UserError: naming the key.
-        """
-        for key in ("time", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_parallel"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UserError(f"hydra.launcher.{key}: {value!r} is not a positive whole number")
-
-    def submitits(self, name: str) -> dict[str, Any]:
-        """Return them as submitit takes them."""
-        given = {
-            "partition": self.partition,
-            "gpus_per_node": self.gpus_per_node,
-            "cpus_per_task": self.cpus_per_task,
-            "mem": self.memory,
-            "array_parallelism": self.max_parallel,
-            "setup": list(self.setup) or None,
-            "additional_parameters": {"requeue": True, **self.sbatch},
-        }
-        # srun does not take the cores over from sbatch since SLURM 22.05
-        cores = [] if self.cpus_per_task is None else [f"--cpus-per-task={self.cpus_per_task}"]
-        return {
-            **{key: value for key, value in given.items() if value is not None},
-            "job_name": name,
-            "time": self.time,
-            "nodes": self.nodes,
-            "ntasks_per_node": self.tasks_per_node,
-            "stderr_to_stdout": True,
-            "srun_args": ["--kill-on-bad-exit=1", *cores],
-        }
 
 
 def submit(jobs: Sequence[Job], resources: Resources, folder: Path) -> list[str]:
@@ -83,23 +28,8 @@ def submit(jobs: Sequence[Job], resources: Resources, folder: Path) -> list[str]
     Raises:
         UserError: if submitit or SLURM's commands are missing, or sbatch refuses the jobs.
     """
-    try:
-        with requirement("submitit", SUBMITIT):
-            import submitit
-            from submitit.core.utils import FailedJobError, FailedSubmissionError
-    except ValueError as error:
-        raise UserError(f"hydra/launcher: slurm needs submitit: {error}") from error
-    if missing := [name for name in ("sbatch", "srun", "scontrol") if shutil.which(name) is None]:
-        raise UserError(
-            f"hydra/launcher: slurm, but this machine has no {', '.join(missing)}; call it where SLURM's commands are, "
-            "or leave hydra/launcher out"
-        )
-    executor = submitit.SlurmExecutor(folder=folder)
-    executor.update_parameters(**resources.submitits(folder.parent.name))
-    try:
-        submitted = executor.map_array(become, [arguments_of(job) for job in jobs])
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"hydra.launcher: sbatch refuses the jobs: {str(error).strip()}") from error
+    submitter = Submitter(folder, resources, name=folder.parent.name)
+    submitted = submitter.submit_array(become, [arguments_of(job) for job in jobs])
     for job, one in zip(jobs, submitted, strict=True):
         job.console = Path(one.paths.stdout)
     return [str(one.job_id) for one in submitted]

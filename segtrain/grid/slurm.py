@@ -7,8 +7,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from segtrain.clusters.submit import Resources
 from segtrain.errors import UserError
-from segtrain.grid.array import Resources, submit, wait_for
+from segtrain.grid.array import submit, wait_for
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.local import refuse
 from segtrain.grid.plan import plan
@@ -32,7 +33,7 @@ class SlurmLauncher(GridLauncher):
 
     def __init__(self, *, wait: bool, poll: float, **resources: Any) -> None:
         plain = OmegaConf.to_container(OmegaConf.create(resources), resolve=True)
-        self.resources = Resources(**plain)  # type: ignore[arg-type]
+        self.resources = Resources("hydra.launcher", **plain)  # type: ignore[arg-type]
         self.wait = wait
         self.poll = poll
 

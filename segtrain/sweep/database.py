@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from segtrain.errors import UserError, first_line
+from segtrain.jobs import without_password
 
 log = logging.getLogger("segtrain")
 
@@ -98,9 +99,10 @@ def reaching(url: str) -> Iterator[None]:
 def shown(url: str) -> str:
     """Return a storage's address without its password."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        make_url(url)
     except (ArgumentError, ValueError):
-        return re.sub(r"^(\w+:/*)?.*@", r"\1***@", url)
+        url = re.sub(r"^(\w+:/*)?.*@", r"\1***@", url)
+    return without_password(url)
 
 
 def _with_driver(url: str) -> str:

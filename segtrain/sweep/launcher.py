@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segtrain.clusters.submit import Resources
 from segtrain.errors import UserError
 from segtrain.sweep.worker_job import in_worker_job
 
@@ -16,9 +17,15 @@ SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "af
 
 def gpus_per_worker(cfg: Mapping[str, Any]) -> int:
     """Return how many GPUs each SLURM job asks for: those of one trial, if it is not said."""
-    if (given := cfg["slurm"]["gpus"]) is not None:
+    if (given := cfg["slurm"]["gpus_per_node"]) is not None:
         return int(given)
     return 0 if cfg["trainer"].get("accelerator") == "cpu" else int(cfg["gpus_per_trial"])
+
+
+def resources_of(cfg: Mapping[str, Any]) -> Resources:
+    """Return what each SLURM job asks for."""
+    given = {key: value for key, value in cfg["slurm"].items() if key != "workers"}
+    return Resources("slurm", **{**given, "gpus_per_node": gpus_per_worker(cfg)})
 
 
 def check_launcher(cfg: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -39,12 +46,15 @@ def check_launcher(cfg: Mapping[str, Any], overrides: Sequence[str]) -> None:
     slurm, gpus = cfg["slurm"], gpus_per_worker(cfg)
     if slurm["workers"] < 1:
         raise UserError(f"slurm.workers: {slurm['workers']} is not a positive number of jobs")
-    if gpus < 0:
-        raise UserError(f"slurm.gpus: {gpus} is negative; give 0 for none")
+    resources_of(cfg).check()
     if 0 < gpus < cfg["gpus_per_trial"] or (gpus == 0 and cfg["gpus_per_trial"] > 1):
-        raise UserError(f"slurm.gpus: {gpus} for each worker, and a trial has gpus_per_trial={cfg['gpus_per_trial']}")
+        raise UserError(
+            f"slurm.gpus_per_node: {gpus} for each worker, and a trial has gpus_per_trial={cfg['gpus_per_trial']}"
+        )
     if missing := [gpu for gpu in cfg["gpus"] or () if gpu >= gpus]:
-        raise UserError(f"gpus: a worker has slurm.gpus={gpus}, numbered from 0, and no {missing[0]}; leave gpus out")
+        raise UserError(
+            f"gpus: a worker has slurm.gpus_per_node={gpus}, numbered from 0, and no {missing[0]}; leave gpus out"
+        )
 
 
 def warn_of_sqlite(storage: str | None, folder: Path, *, mounts: Path = Path("/proc/mounts")) -> None:

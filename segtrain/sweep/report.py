@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from segtrain.errors import UserError, requirement
 from segtrain.jobs import TYPED, without_password
@@ -52,8 +53,9 @@ def command() -> str:
 def finish(worker: Worker) -> None:
     """Write tables and pictures of all trials, show the results of those here, and say how to go on."""
     search, folder = worker.search, worker.folder
-    past = history(search.trials(), worker.objectives)
-    said = write_reports(search.study, past, worker.objectives, folder)
+    trials = search.trials()
+    past = history(trials, worker.objectives)
+    said = write_reports(search.study, trials, worker.objectives, folder)
     if (shown := _results(folder)) is not None:
         log.info(f"\n{shown}\n")
     log.info(_counts(search, past))
@@ -65,16 +67,17 @@ def finish(worker: Worker) -> None:
         log.info(f"go on with     {command()}")
 
 
-def write_reports(study: optuna.Study, past: Sequence[Past], objectives: Mapping[str, str], folder: Path) -> list[str]:
+def write_reports(
+    study: optuna.Study, trials: Sequence[FrozenTrial], objectives: Mapping[str, str], folder: Path
+) -> list[str]:
     """Write trials.csv, history and importance as CSV and PNG, and return what there is to say of them."""
-    if not past:
+    if not trials:
         return []
+    past = history(trials, objectives)
     write_csv(folder / "trials.csv", *trials_table(past, objectives))
     write_csv(folder / "history.csv", *history_table(past, objectives))
     said: list[str] = []
     shares: dict[str, dict[str, float]] = {}
-    numbers = {trial.number for trial in past}
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number in numbers]
     try:
         with requirement("scikit-learn", SKLEARN):
             shares, said = importance(study, trials, list(objectives))

@@ -15,7 +15,7 @@ from segtrain.errors import UserError
 from segtrain.jobs import TYPED
 from segtrain.sweep.checks import check
 from segtrain.sweep.combinations import combinations
-from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
+from segtrain.sweep.launcher import check_launcher, resources_of, warn_of_sqlite
 from segtrain.sweep.samplers import SamplerSettings, setting_problems
 from segtrain.sweep.slots import slots_of
 from segtrain.sweep.slurm import SlurmWorkers
@@ -227,7 +227,7 @@ def make_worker(plan: Plan, study: Search, folder: Path) -> Worker:
         "retries": cfg["retries"],
     }
     if cfg["launcher"] == "slurm":
-        gpus = gpus_per_worker(cfg)
         warn_of_sqlite(cfg["storage"], folder)
-        return SlurmWorkers(study, folder, arguments=TYPED, settings=cfg["slurm"], gpus=gpus, **shared)
+        jobs = {"count": cfg["slurm"]["workers"], "resources": resources_of(cfg)}
+        return SlurmWorkers(study, folder, arguments=TYPED, **jobs, **shared)
     return (JobWorker if in_worker_job() else Worker)(study, folder, slots=slots_of(cfg), **shared)

@@ -4,23 +4,25 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segtrain.clusters.job_state import NoAnswerError, is_over, job_facts, why_over
-from segtrain.clusters.submit import make_executor, submit
+from segtrain.clusters.submit import Resources, Submitter
 from segtrain.errors import UserError
+from segtrain.jobs import without_password
 from segtrain.last_words import last_lines
 from segtrain.run_folder import write_text
-from segtrain.sweep.ending import End, how_it_ended
+from segtrain.sweep.ending import GO_ON, End, how_it_ended
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import give_up, work
 
 log = logging.getLogger("segtrain")
 
 POLL = 3.0  # seconds between two questions to SLURM
+PATIENCE = 60.0  # seconds for one of SLURM's commands
 AGAIN = 20.0  # seconds after which a job that still runs is asked to end once more
 
 
@@ -44,18 +46,16 @@ class SlurmWorkers(Worker):
 
     Args:
         arguments: of the sweep command, as they were typed.
-        settings: the node `slurm` of the configuration.
-        gpus: of each job.
+        count: how many jobs there are to be.
+        resources: of each job.
         others: as of a Worker; it has no slots.
     """
 
-    def __init__(
-        self, *others: Any, arguments: Sequence[str], settings: Mapping[str, Any], gpus: int, **more: Any
-    ) -> None:
+    def __init__(self, *others: Any, arguments: Sequence[str], count: int, resources: Resources, **more: Any) -> None:
         super().__init__(*others, slots=(), **more)
         self.arguments = list(arguments)
-        self.settings = settings
-        self.gpus = gpus
+        self.count = count
+        self.resources = resources
         self.jobs: list[WorkerJob] = []
         self.failures: list[str] = []
         self.silent = False  # SLURM did not answer when it was asked last
@@ -99,9 +99,10 @@ class SlurmWorkers(Worker):
     def _get_jobs(self) -> None:
         """Take up the jobs of an earlier call that still run, and submit those that are missing."""
         if not self._done():
-            self.executor = make_executor(
-                self.home, self.settings, name=f"segtrain-{self.search.study.study_name}", gpus=self.gpus
-            )
+            self.home.mkdir(
+                mode=0o700, parents=True, exist_ok=True
+            )  # submitit's files have the typed words as they are
+            self.submitter = Submitter(self.home, self.resources, name=f"segtrain-{self.search.study.study_name}")
         for job in self._earlier():
             facts = job_facts(job.id)
             if is_over(facts["JobState"] if facts else None):
@@ -111,10 +112,24 @@ class SlurmWorkers(Worker):
         if self.jobs:
             self._remember()
             log.info(f"{_named(self.jobs)} of an earlier call still {'run' if len(self.jobs) > 1 else 'runs'}")
-        while len(self.jobs) < self.settings["workers"] and not self._done():
-            self._submit(losses=0)
+        self._submit_missing()
         if self.jobs:
             log.info(f"trials run in {_named(self.jobs)} (logs: {self.home}); Ctrl-C ends them, and their trials save")
+
+    def _submit_missing(self) -> None:
+        """Submit as many jobs as SLURM takes; those that it has taken run, and are to be watched.
+
+        Raises:
+            UserError: if it takes none.
+        """
+        while len(self.jobs) < self.count and not self._done():
+            try:
+                self._submit(losses=0)
+            except UserError as error:
+                if not self.jobs:
+                    raise
+                log.warning(f"{error}; the search goes on with {len(self.jobs)} of {self.count} workers")
+                return
 
     def _earlier(self) -> list[WorkerJob]:
         path = self.home / "jobs.json"
@@ -132,11 +147,11 @@ class SlurmWorkers(Worker):
         return jobs
 
     def _compared(self) -> list[str]:
-        """Return the arguments by which the jobs of one call differ from another's."""
-        return sorted(argument for argument in self.arguments if not argument.startswith("slurm."))
+        """Return the arguments by which the jobs of one call differ from another's; passwords are not among them."""
+        return sorted(without_password(word) for word in self.arguments if not word.startswith("slurm."))
 
     def _submit(self, *, losses: int) -> WorkerJob:
-        job = WorkerJob(submit(self.executor, work, self.arguments), losses=losses)
+        job = WorkerJob(self.submitter.submit(work, self.arguments), losses=losses)
         self.jobs.append(job)
         self._remember()
         return job
@@ -154,13 +169,13 @@ class SlurmWorkers(Worker):
             except NoAnswerError as error:
                 self._say_silent(error)
                 return
-            self.silent = False
             if is_over(facts["JobState"] if facts else None):
                 self._ended(job, facts)
             elif facts is not None:
                 self._note_restart(job, int(facts.get("Restarts", 0)))
                 if over and facts["JobState"] == "PENDING":
                     _scancel(job.id)
+        self.silent = False  # it has answered for all
 
     def _say_silent(self, error: NoAnswerError) -> None:
         if not self.silent:
@@ -170,7 +185,7 @@ class SlurmWorkers(Worker):
     def _note_restart(self, job: WorkerJob, restarts: int) -> None:
         if restarts > job.restarts:
             job.restarts = restarts
-            log.info(f"SLURM has taken the machine of worker job {job.id}, and runs it again")
+            log.info(f"worker job {job.id} is run again")  # its time was over, or its machine was taken
             give_up(self, job.id, before=restarts)  # those that had no time to save
             self._remember()
 
@@ -205,6 +220,8 @@ class SlurmWorkers(Worker):
         """Return the sentence with which a job ended by itself; empty if it has none."""
         lines = [line for path in self.home.glob(f"{job.id}_*_log.out") for line in last_lines(path).splitlines()]
         sentences = [line.removeprefix("segtrain: ") for line in lines if line.startswith("segtrain: ")]
+        # a signal's, from before SLURM ran the job again, is no reason of what came then
+        sentences = [sentence for sentence in sentences if not sentence.endswith(GO_ON)]
         return sentences[-1] if sentences else ""
 
     def _end_jobs(self) -> None:
@@ -248,7 +265,14 @@ def _scancel(*arguments: str) -> None:
 
 
 def _call(*command: str) -> None:
-    """Run one of SLURM's commands; the job may have ended in between, which is no error."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, start_new_session=True)
+    """Run one of SLURM's commands; the job may have ended in between, which is no error.
+
+    One that SLURM does not answer is none either: who calls it sees that the job still runs, and calls it again.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, start_new_session=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning(f"SLURM does not answer: {error}")
+        return
     if done.returncode:
         log.debug(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.callbacks.metrics_csv import read_rows
+from segtrain.results.pareto import pareto_front
 from segtrain.sweep.running import Running
 from segtrain.sweep.training import Training
 from segtrain.sweep.worker import Worker
@@ -47,7 +48,6 @@ def status_of(worker: Worker) -> Status:
     search = worker.search
     trials = search.trials()
     counts = Counter(trial.state.name.lower() for trial in trials)
-    study, complete = search.study, TrialState.COMPLETE.name.lower() in counts
     own = {running.asked.trial.number for running in worker.running}
     now = datetime.now()
     elsewhere = [
@@ -61,7 +61,7 @@ def status_of(worker: Worker) -> Status:
         n_trials=search.n_trials,
         done=done,
         counts=counts,
-        best=[] if not complete else [study.best_trial] if len(study.directions) == 1 else study.best_trials,
+        best=best_of(trials, worker.objectives),
         seconds_left=time_left(
             [trial.duration.total_seconds() for trial in trials if trial.state in ENDED and trial.duration is not None],
             elapsed=[*here, *elsewhere],
@@ -69,6 +69,21 @@ def status_of(worker: Worker) -> Status:
             places=len(worker.slots) + len(elsewhere),
         ),
     )
+
+
+def best_of(trials: Sequence[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial]:
+    """Return the trials that no other is better than: the first of them, or with several objectives all.
+
+    Args:
+        trials: of the study, which is not asked once more: it may not answer now.
+        objectives: {name: "max" or "min"}, in the study's order.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values is not None]
+    if len(objectives) == 1:
+        better = max if "max" in objectives.values() else min
+        return [better(complete, key=lambda trial: trial.values[0])] if complete else []
+    points = [dict(zip(objectives, trial.values, strict=True)) for trial in complete]
+    return [trial for trial, best in zip(complete, pareto_front(points, objectives), strict=True) if best]
 
 
 def seconds_of(running: Running) -> float:

@@ -114,6 +114,20 @@ class Search:
         return self.lookout.take_over(self.held, self.worker, retries=self.retries)
 
     @patiently
+    def give_up(self, job: str, *, before: int | None = None) -> None:
+        """Note that the trials which a SLURM job was running are lost.
+
+        Args:
+            job: SLURM's id.
+            before: SLURM has run the job again so often, and what it has begun since is its own; None if it is over.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            name, _, restarts = str(trial.user_attrs.get("job", "")).partition(".")
+            if name == job and (before is None or int(restarts) < before):
+                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # its worker was faster
+                    self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    @patiently
     def ask(self) -> Asked | None:
         """Return a trial to run; None while there are as many as there are to be, or where nothing new is found."""
         trials = self.trials()

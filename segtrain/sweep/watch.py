@@ -147,12 +147,13 @@ class Watch:
             self.error = f"{SAME_ERRORS} trials in a row ended with the same error: {facts['reason']}"
             log.error(self.error)
 
-    def save(self) -> None:
+    def save(self, reason: str) -> None:
         """Have the running trials save where the study cannot be told of them."""
         for running in self.running:
-            running.write("stopped", reason="the storage did not answer")
             if running.training is not None:
-                running.training.ask_to_stop("the storage did not answer")
+                running.training.ask_to_stop(reason)
+        for running in self.running:
+            running.write("stopped", reason=reason)
         while any(running.training is not None and running.training.ended() is None for running in self.running):
             time.sleep(POLL)
         self.running = []

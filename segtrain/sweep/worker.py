@@ -94,11 +94,12 @@ class Worker:
                 self._run_trials()
                 self._complete_records()
                 presence.forget_dead([t.user_attrs.get("worker", {}).get("lock") for t in self.search.elsewhere()])
-            except UserError:
-                self.watch.save()
+            except Exception as error:
+                said = "the storage did not answer" if isinstance(error, UserError) else "the search's worker failed"
+                self.watch.save(said)
                 raise
             finally:
-                self.watch.kill()  # only after an error of ours, or Ctrl-C again and again
+                self.watch.kill()  # only after Ctrl-C again and again
                 self.lifeline.cut()
                 presence.leave()
         return how_it_ended(self.interrupted, self.watch.error)

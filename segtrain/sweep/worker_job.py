@@ -5,8 +5,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from optuna.trial import TrialState
-
 from segtrain.clusters.slurm import requeue_job
 from segtrain.signals import EARLY, SIGNALS, note_signals
 from segtrain.sweep.ending import End
@@ -42,10 +40,10 @@ class JobWorker(Worker):
         job, restarts = os.environ[VARIABLE], int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         self.search.job = f"{job}.{restarts}"
         give_up(self, job, before=restarts)  # what a machine's end has left
-        if EARLY:
-            self.interrupted = signal.Signals(EARLY[-1]).name
         for number in SIGNALS:
             signal.signal(number, self._note)
+        if EARLY:  # looked at last: until then one may have come
+            self.interrupted = signal.Signals(EARLY[-1]).name
         end = super().run()
         if self.interrupted:
             requeue_job()
@@ -60,9 +58,5 @@ def give_up(worker: Worker, job: str, *, before: int | None = None) -> None:
         job: SLURM's id.
         before: SLURM has run the job again so often, and what it has begun since is its own; None if it is over.
     """
-    study = worker.search.study
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        name, _, restarts = str(trial.user_attrs.get("job", "")).partition(".")
-        if name == job and (before is None or int(restarts) < before):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    worker.search.give_up(job, before=before)
     worker.take_over()

@@ -10,7 +10,6 @@ from segtrain.clusters.job_state import (
     array_facts,
     is_over,
     job_facts,
-    job_state,
     parse_facts,
     tasks_of,
     why_over,
@@ -52,7 +51,7 @@ def says(path: Path, text: str = "", *, errors: str = "", status: int = 0) -> No
 )
 def test_a_jobs_state_is_read_without_accounting(scontrol: Path, line: str, state: str, over: bool) -> None:
     says(scontrol, line)
-    assert job_state("1_0") == state
+    assert (job_facts("1_0") or {})["JobState"] == state
     assert is_over(state) is over
 
 
@@ -72,7 +71,6 @@ def test_values_may_have_spaces_and_signs() -> None:
 )
 def test_a_job_that_slurm_has_forgotten_has_no_state_and_is_over(scontrol: Path, text: str, errors: str) -> None:
     says(scontrol, text, errors=errors, status=1)
-    assert job_state("1_77") is None
     assert job_facts("1_77") is None
     assert is_over(None)
 
@@ -80,11 +78,11 @@ def test_a_job_that_slurm_has_forgotten_has_no_state_and_is_over(scontrol: Path,
 def test_a_slurm_that_does_not_answer_is_no_end_of_a_job(scontrol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     says(scontrol, errors="slurm_load_jobs error: Unable to contact slurm controller (connect failure)", status=1)
     with pytest.raises(NoAnswerError, match="Unable to contact slurm controller"):
-        job_state("1")
+        job_facts("1")
     scontrol.unlink()
     monkeypatch.setenv("PATH", str(scontrol.parent))
     with pytest.raises(NoAnswerError, match="scontrol"):
-        job_state("1")
+        job_facts("1")
 
 
 def test_how_a_job_ended_is_said_in_words() -> None:

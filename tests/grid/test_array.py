@@ -1,6 +1,5 @@
 """Is every end of a job array's tasks told from the others, and what cannot be submitted refused in a sentence?"""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from conftest import BANDS
 from in_this_process import train_grid
 
 from segtrain.clusters.job_state import NoAnswerError
+from segtrain.clusters.submit import Resources
 from segtrain.errors import UserError
 from segtrain.grid import array
-from segtrain.grid.array import Resources, settle, submit, wait_for
+from segtrain.grid.array import settle, wait_for
 from segtrain.grid.command import arguments_of, way_on
 from segtrain.grid.record import Job
 from segtrain.grid.table import best_first
@@ -119,19 +119,19 @@ def test_jobs_are_watched_through_preemption_and_a_slurm_that_does_not_answer(
 
 
 def test_resources_become_options_of_sbatch_and_srun() -> None:
-    asked = Resources(partition="gpu", gpus_per_node=2, cpus_per_task=4, tasks_per_node=2, sbatch={"account": "me"})
+    asked = Resources("hydra.launcher", partition="gpu", gpus_per_node=2, cpus_per_task=4, tasks_per_node=2)
     given = asked.submitits("grid")
     assert (given["partition"], given["gpus_per_node"], given["ntasks_per_node"]) == ("gpu", 2, 2)
-    assert given["additional_parameters"] == {"requeue": True, "account": "me"}
+    assert given["additional_parameters"] == {"requeue": True}
     assert "--cpus-per-task=4" in given["srun_args"]
     assert "mem" not in given
 
 
-@pytest.mark.parametrize("key", ["time", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_parallel"])
+@pytest.mark.parametrize("key", ["time", "nodes", "tasks_per_node", "cpus_per_task", "max_parallel"])
 def test_resources_that_no_job_can_have_are_refused(key: str) -> None:
     for value in (0, -1, "abc", 1.5):
         with pytest.raises(UserError, match=f"hydra.launcher.{key}: {value!r} is not a positive whole number"):
-            Resources(**{key: value}).check()
+            Resources("hydra.launcher", **{key: value}).check()
 
 
 def test_a_machine_without_slurm_is_told_in_a_sentence(
@@ -140,25 +140,8 @@ def test_a_machine_without_slurm_is_told_in_a_sentence(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert train_grid(tmp_path, *BANDS, "dataset.root=none", "seed=0,1", "hydra/launcher=slurm") == 1
     said = capsys.readouterr()
-    assert "hydra/launcher: slurm, but this machine has no sbatch, srun, scontrol; call it where" in said.err
+    assert "hydra/launcher: slurm, and this machine has no sbatch, srun, scontrol, scancel; call this where" in said.err
     assert "Traceback" not in said.err
-
-
-def test_a_machine_without_submitit_is_told_its_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"pip install 'submitit>=1.5.2,<2'"):
-        submit([job_in(tmp_path)], Resources(), tmp_path / "slurm")
-
-
-def test_what_sbatch_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("sbatch", "echo 'sbatch: error: invalid partition specified: no' >&2; exit 1"), ("srun", "")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-    (tmp_path / "scontrol").write_text("#!/bin/sh\n")
-    for name in ("sbatch", "srun", "scontrol"):
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(UserError, match=r"hydra.launcher: sbatch refuses the jobs: .*invalid partition specified"):
-        submit([job_in(tmp_path)], Resources(partition="no"), tmp_path / "grid" / "slurm")
 
 
 @pytest.mark.parametrize(

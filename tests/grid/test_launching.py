@@ -13,8 +13,9 @@ from in_this_process import run_train, train_grid
 from segtrain.errors import UserError
 from segtrain.grid import fresh as fresh_module
 from segtrain.grid import local, slurm
-from segtrain.grid.record import COMPLETE, FAILED, JOBS, Job
+from segtrain.grid.record import JOBS, Job
 from segtrain.grid.table import finish_grid
+from segtrain.states import COMPLETE, FAILED
 
 SMALL = (*BANDS, "dataset.root=none", "name=grid")
 Act = Callable[[Job], None]

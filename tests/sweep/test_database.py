@@ -105,6 +105,8 @@ def test_a_folder_with_braces_can_have_a_database(tmp_path: Path) -> None:
         ("study.db", r"storage: 'study\.db' is no address of a database, such as sqlite:///study\.db"),
         ("nosuch://u:secret@h/d", r"storage: 'nosuch://u:\*\*\*@h/d' is no address"),
         ("postgresql://u:secret@h:port/d", r"'postgresql://\*\*\*@h:port/d' is no address.* write @ as %40"),
+        ("nosuch://h/d?user=u&password=secret", r"storage: 'nosuch://h/d\?user=u&password=\*\*\*' is no address"),
+        ("nosuch://u@corp:secret@secret@h/d?x=1", r"storage: 'nosuch://u@corp:\*\*\*@h/d\?x=1' is no address"),
         ("postgres:/u:secret@h/d", r"'postgres:/\*\*\*@h/d' is no address"),
         (
             "postgresql://u:secret@127.0.0.1:1/d",

@@ -21,7 +21,7 @@ from segtrain.sweep import live
 from segtrain.sweep.live import View, clock, left, number, short, shown
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.space import parse_space
-from segtrain.sweep.status import Progress, Status, status_of, time_left
+from segtrain.sweep.status import Progress, Status, best_of, status_of, time_left
 from segtrain.sweep.study import Search
 
 SPACE = parse_space({"optimizer.lr": "interval(0, 1)", "loss": "choice(ce, focal)"})
@@ -229,6 +229,31 @@ def test_trials_of_other_workers_are_counted_and_work_on_what_is_left(worker: An
     assert (status.done, status.counts["running"]) == (1, 3)
     # 16 to begin in two slots here, one of them free, and two elsewhere: four rounds behind the running ones
     assert status.seconds_left == pytest.approx(500, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "objectives"),
+    [
+        ([[0.1], [0.5], [0.5], [0.3]], {"val/miou": "max"}),
+        ([[0.3], [0.1], [0.5]], {"val/loss": "min"}),
+        ([[0.1, 3], [0.5, 5], [0.5, 6], [0.2, 3]], {"val/miou": "max", "perf/latency_ms": "min"}),
+        ([], {"val/miou": "max"}),
+    ],
+)
+def test_the_best_trials_are_optunas_and_the_study_is_not_asked_for_them(
+    values: list[list[float]], objectives: dict[str, str]
+) -> None:
+    study = optuna.create_study(
+        directions=["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
+    )
+    for each in values:
+        study.tell(study.ask(), each)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    found = [trial.number for trial in best_of(study.trials, objectives)]
+    if len(objectives) > 1:
+        assert found == [trial.number for trial in study.best_trials]
+    else:
+        assert found == ([study.best_trial.number] if values else [])
 
 
 def test_without_a_terminal_each_trial_that_ends_is_a_line_and_nothing_else(

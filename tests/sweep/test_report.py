@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
 from segtrain.sweep import report
-from segtrain.sweep.history import history
 from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
 from segtrain.sweep.samplers import SamplerSettings
@@ -69,7 +68,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def written(study: optuna.Study, objectives: dict[str, str], folder: Path) -> list[str]:
     trials: Sequence[FrozenTrial] = study.get_trials()
-    return write_reports(study, history(trials, objectives), objectives, folder)
+    return write_reports(study, trials, objectives, folder)
 
 
 def test_the_tables_have_every_trial_and_the_best_so_far(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""What is submitted to SLURM for a search, what becomes of jobs that end, and which settings are refused?"""
+"""What becomes of a search's jobs that end on SLURM, and which of their settings are refused?"""
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,181 +10,31 @@ from typing import Any
 import optuna
 import pytest
 from conftest import Compose
+from fake_slurm import Cluster, cluster
 from optuna.trial import TrialState
 
-from segtrain.clusters.submit import make_executor, submit
+from segtrain.clusters.submit import Resources
 from segtrain.config.check import check_keys
 from segtrain.config.schema import SweepConfig
 from segtrain.errors import UserError
 from segtrain.signals import EARLY
 from segtrain.sweep import slurm, worker_job
+from segtrain.sweep.ending import how_it_ended
 from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
+from segtrain.sweep.patience import Patience
 from segtrain.sweep.slurm import SlurmWorkers
 from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker_job import JobWorker, give_up
 
+__all__ = ["cluster"]
+
 Config = Callable[..., dict[str, Any]]
-
-# SLURM's commands as they answer: jobs are numbered from 7, and each one's facts lie in a file of its number
-COMMANDS = {
-    "sbatch": """
-if grep -q partition=wrong "$1"; then
-    echo "sbatch: error: invalid partition specified: wrong" >&2
-    echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
-    exit 1
-fi
-id=$((7 + $(ls $HERE | grep -c '^job-')))
-cp "$1" $HERE/job-$id.sh
-env > $HERE/environment
-echo "JobState=RUNNING Restarts=0 ExitCode=0:0" > $HERE/$id
-echo "Submitted batch job $id"
-""",
-    "srun": "exit 1",
-    "scontrol": """
-echo scontrol "$@" >> $HERE/calls
-[ "$1" = show ] || exit 0
-[ -f $HERE/silent ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
-for last; do :; done
-[ -f $HERE/$last ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
-echo "JobId=$last $(cat $HERE/$last)"
-""",
-    "scancel": """
-echo scancel "$@" >> $HERE/calls
-for last; do :; done
-echo "JobState=CANCELLED Restarts=0 ExitCode=0:15" > $HERE/$last
-""",
-    "sinfo": "echo gpu; echo cpu",
-}
-
-
-class Cluster:
-    """Commands named as SLURM's, and what was asked of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def set(self, job: int, state: str, *, code: str = "0:0", restarts: int = 0) -> None:
-        (self.folder / str(job)).write_text(f"JobState={state} Restarts={restarts} ExitCode={code} Reason=None\n")
-
-    def calls(self) -> list[str]:
-        path = self.folder / "calls"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [line for line in lines if not line.startswith("scontrol show")]
-
-    def submitted(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("job-*.sh"))
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    for name, body in COMMANDS.items():
-        path = folder / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/bash\nHERE={folder}\n{body}")
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    return Cluster(folder)
 
 
 @pytest.fixture
 def sweep_config(compose_config: Compose) -> Config:
     return lambda *overrides: check_keys(compose_config("study=a", *overrides, name="sweep"), SweepConfig)
-
-
-SETTINGS: dict[str, Any] = {
-    "partition": None,
-    "workers": 2,
-    "minutes": 30,
-    "gpus": None,
-    "cpus": 3,
-    "memory": None,
-    "account": None,
-    "qos": None,
-    "setup": [],
-    "sbatch": {},
-}
-
-
-def script(folder: Path, *, gpus: int = 0, **settings: Any) -> list[str]:
-    """Return the lines of what sbatch gets."""
-    executor = make_executor(folder, {**SETTINGS, **settings}, name="segtrain-a", gpus=gpus)
-    return executor._make_submission_file_text("command", "id").splitlines()
-
-
-def test_what_is_asked_of_sbatch_is_what_the_settings_say(cluster: Cluster, tmp_path: Path) -> None:
-    lines = script(
-        tmp_path,
-        gpus=2,
-        partition="gpu",
-        memory=16,
-        account="lab",
-        qos="low",
-        setup=["module load cuda"],
-        sbatch={"constraint": "a100", "mail_type": "END"},
-    )
-    asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
-    assert asked >= {"partition=gpu", "time=30", "gpus-per-node=2", "cpus-per-task=3", "mem=16GB", "account=lab"}
-    assert asked >= {"qos=low", "constraint=a100", "mail-type=END", "requeue", "signal=USR2@90", "open-mode=append"}
-    assert asked >= {"nodes=1", "ntasks-per-node=1", "job-name=segtrain-a"}
-    assert lines.index("module load cuda") < lines.index("# command")
-    (command,) = [line for line in lines if line.startswith("srun")]
-    assert "--cpus-per-task=3" in command
-
-
-def test_what_is_not_set_is_left_to_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
-    text = "\n".join(script(tmp_path))
-    assert not [word for word in ("partition", "gpus", "--mem", "account", "qos", "setup") if word in text]
-
-
-def test_a_refusal_of_sbatch_is_a_sentence_with_the_partitions_that_there_are(cluster: Cluster, tmp_path: Path) -> None:
-    executor = make_executor(tmp_path, {**SETTINGS, "partition": "wrong"}, name="a", gpus=0)
-    with pytest.raises(UserError, match=r"invalid partition specified: wrong; .*; partitions: cpu, gpu$") as error:
-        submit(executor, print)
-    assert "sbatch: error" not in str(error.value)
-
-
-def test_a_machine_without_slurm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"^launcher: slurm, and this machine has no sbatch; .*launcher=local"):
-        script(tmp_path)
-
-
-def test_a_missing_submitit_is_named(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"^launcher: slurm .*pip install 'submitit>=1.5.2,<2'"):
-        script(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"minutes": 0}, r"^slurm.minutes: 0 is not a positive number"),
-        ({"cpus": -1}, r"^slurm.cpus: -1 is not a positive number"),
-        ({"memory": 0}, r"^slurm.memory: 0 is not a positive number"),
-        ({"sbatch": {"cpus_per_task": 3}}, r"^slurm.sbatch.cpus-per-task: give it as slurm.cpus"),
-        ({"sbatch": {"array": "0-3"}}, r"^slurm.sbatch.array: .*leave it out"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(
-    cluster: Cluster, tmp_path: Path, settings: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(UserError, match=sentence):
-        script(tmp_path, **settings)
-
-
-def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CONF", "OTHER"):
-        monkeypatch.setenv(name, "5")
-    submit(make_executor(tmp_path, SETTINGS, name="a", gpus=0), print)
-    names = {line.partition("=")[0] for line in (cluster.folder / "environment").read_text().splitlines()}
-    assert {"SLURM_CONF", "OTHER"} <= names
-    assert not {"SEGTRAIN_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK"} & names
-    assert os.environ["SLURM_JOB_ID"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -194,8 +43,8 @@ def test_a_job_inherits_neither_the_run_nor_the_job_that_submits_it(
         ((), 1),
         (("gpus_per_trial=4",), 4),
         (("trainer=cpu",), 0),
-        (("slurm.gpus=3",), 3),
-        (("trainer=cpu", "slurm.gpus=2"), 2),
+        (("slurm.gpus_per_node=3",), 3),
+        (("trainer=cpu", "slurm.gpus_per_node=2"), 2),
     ],
 )
 def test_a_worker_has_the_gpus_of_a_trial_if_none_are_said(
@@ -209,9 +58,12 @@ def test_a_worker_has_the_gpus_of_a_trial_if_none_are_said(
     [
         (("slurm.partition=gpu",), r"^slurm.partition: it is of launcher=slurm"),
         (("launcher=slurm", "slurm.workers=0"), r"^slurm.workers: 0 is not a positive number"),
-        (("launcher=slurm", "slurm.gpus=-1"), r"^slurm.gpus: -1 is negative"),
-        (("launcher=slurm", "slurm.gpus=1", "gpus_per_trial=2"), r"^slurm.gpus: 1 for each worker.*gpus_per_trial=2"),
-        (("launcher=slurm", "slurm.gpus=2", "gpus=[0,2]"), r"^gpus: a worker has slurm.gpus=2.*no 2"),
+        (("launcher=slurm", "slurm.gpus_per_node=-1"), r"^slurm.gpus_per_node: -1 is no number"),
+        (
+            ("launcher=slurm", "slurm.gpus_per_node=1", "gpus_per_trial=2"),
+            r"^slurm.gpus_per_node: 1 for each worker.*gpus_per_trial=2",
+        ),
+        (("launcher=slurm", "slurm.gpus_per_node=2", "gpus=[0,2]"), r"^gpus: a worker has slurm.gpus_per_node=2.*no 2"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
@@ -265,7 +117,7 @@ class Workers(SlurmWorkers):
         study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True, direction="maximize")
         search = Search(study, parse_space({"x": "interval(0, 1)"}), n_trials=2, retries=1)
         shared: Mapping[str, Any] = {"overrides": [], "seeds": [0], "objectives": {"val/miou": "max"}, "retries": 1}
-        super().__init__(search, folder, arguments=arguments, settings=SETTINGS, gpus=0, **shared)
+        super().__init__(search, folder, arguments=arguments, count=2, resources=Resources("slurm"), **shared)
         self.then = list(then)
 
     def _wait(self, seconds: float) -> None:
@@ -371,6 +223,66 @@ def test_trials_of_a_job_that_slurm_runs_again_are_asked_again_and_not_those_tha
     workers.run()
 
 
+def test_the_jobs_that_a_quota_allows_are_watched(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end() -> None:
+        workers.complete()
+        cluster.set(7, "COMPLETED")
+
+    (cluster.folder / "full").touch()
+    workers = Workers(tmp_path / "search", then=[end])
+    assert workers.run().status == 0
+    assert cluster.submitted() == ["job-7.sh"]
+    assert "QOSMaxSubmitJobPerUserLimit" in caplog.text
+    assert "the search goes on with 1 of 2 workers" in caplog.text
+    cluster.set(7, "PENDING")  # another's, and no room for one
+    with pytest.raises(UserError, match="QOSMaxSubmitJobPerUserLimit"):
+        Workers(tmp_path / "other").run()
+
+
+def test_one_job_of_which_the_controller_says_nothing_is_warned_of_once(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer() -> None:
+        (cluster.folder / "silent-8").unlink()
+        workers.complete()
+        for job in (7, 8):
+            cluster.set(job, "COMPLETED")
+
+    silence = (cluster.folder / "silent-8").touch
+    workers = Workers(tmp_path / "search", then=[silence, lambda: None, lambda: None, answer])
+    workers.run()
+    assert caplog.text.count("Unable to contact slurm controller") == 1
+
+
+def test_a_job_that_fails_after_it_was_preempted_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    def fail() -> None:
+        stopped = how_it_ended("SIGUSR2", "").sentence
+        (workers.home / "7_0_log.out").write_text(f"segtrain: {stopped}\nTraceback ...\nMemoryError\n")
+        cluster.set(7, "FAILED", code="1:0")
+
+    def end() -> None:
+        assert cluster.submitted() == ["job-7.sh", "job-8.sh", "job-9.sh"]
+        workers.complete()
+        for job in (8, 9):
+            cluster.set(job, "COMPLETED")
+
+    workers = Workers(tmp_path / "search", then=[fail, end])
+    assert workers.run().status == 0
+
+
+@pytest.mark.parametrize("script", ["#!/bin/bash\nexec /bin/sleep 9\n", "#!/no/such/shell\n"])
+def test_a_command_of_slurm_that_hangs_or_is_missing_ends_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str
+) -> None:
+    monkeypatch.setattr(slurm, "PATIENCE", 0.05)
+    monkeypatch.setenv("PATH", str(cluster.folder / "bin"))
+    (cluster.folder / "bin" / "scancel").write_text(script)
+    slurm._scancel("7")
+    assert "SLURM does not answer: " in caplog.text
+
+
 def test_a_controller_that_does_not_answer_is_asked_again(
     cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,6 +318,22 @@ def test_a_command_that_was_killed_is_gone_on_with_by_the_same_with_its_jobs(clu
     workers = Workers(tmp_path / "search", then=[end], arguments=("slurm.workers=2", "a=1"))
     workers.run()
     assert len(cluster.submitted()) == 3
+
+
+def test_a_password_lies_in_no_file_that_others_read_and_is_not_said(cluster: Cluster, tmp_path: Path) -> None:
+    def killed() -> None:
+        raise MemoryError
+
+    words = ("storage=postgresql://u:secret@h/d", "storage='postgresql://h/d?user=u&password=secret&x=1'", "a=1")
+    search = Workers(tmp_path / "search", then=[killed], arguments=words)
+    with pytest.raises(MemoryError):
+        search.run()
+    assert "secret" not in (search.home / "jobs.json").read_text()
+    assert search.home.stat().st_mode & 0o777 == 0o700, "submitit's files have it"
+    other = Workers(tmp_path / "search", arguments=("a=2",))
+    with pytest.raises(UserError, match=r"a=1 .*password=\*\*\*&x=1' .*://u:\*\*\*@h/d; give the same") as error:
+        other.run()
+    assert "secret" not in str(error.value)
 
 
 def test_ctrl_c_has_running_jobs_save_without_being_run_again_and_ends_waiting_ones(
@@ -465,6 +393,51 @@ def test_a_worker_that_is_signalled_has_its_job_run_again(
     assert others.search.study.trials[lost.trial.number].state == TrialState.FAIL
     assert others.search.job == "7.1"
     assert EARLY == []
+
+
+def test_a_signal_that_comes_as_the_worker_takes_signals_over_is_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    early: list[int] = []
+    real = signal.signal
+
+    def at_the_last_moment(number: int, handler: Any) -> Any:
+        if number == signal.SIGUSR2 and not early:
+            early.append(number)
+        return real(number, handler)
+
+    monkeypatch.setattr(worker_job, "requeue_job", lambda: asked.append("requeue"))
+    monkeypatch.setattr(worker_job, "EARLY", early)
+    monkeypatch.setattr(signal, "signal", at_the_last_moment)
+    monkeypatch.setenv(worker_job.VARIABLE, "7")
+    others = Workers(tmp_path / "search")
+    options: Mapping[str, Any] = {"objectives": {"val/miou": "max"}, "retries": 1}
+    worker = JobWorker(others.search, others.folder, overrides=[], slots=[], seeds=[0], **options)
+    worker.show = lambda worker: pytest.fail("the signal is lost, and the worker looks after its trials")
+    assert worker.run().status == 75
+    assert asked == ["requeue"]
+
+
+def test_a_database_that_hiccups_when_a_job_has_ended_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(tmp_path / "search")
+    workers.search.patience = Patience("the study", sleep=lambda seconds: None)
+    asked = [workers.ask("7.0"), workers.ask("7.0")]
+    tell, failures = workers.search.study.tell, [optuna.exceptions.StorageInternalError("gone")]
+
+    def told(number: Any, *values: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        if number == asked[0].trial.number:  # its worker tells its end at the same moment
+            raise optuna.exceptions.UpdateFinishedTrialError
+        return tell(number, *values, **options)
+
+    monkeypatch.setattr(workers.search.study, "tell", told)
+    workers.search.give_up("7")
+    states = [trial.state for trial in workers.search.study.trials]
+    assert states == [TrialState.RUNNING, TrialState.FAIL]
 
 
 def test_a_trial_that_ended_in_time_is_not_asked_again(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Sweep:
                 f"study={study}",
                 f"n_trials={n_trials}",
             ),
-            *("launcher=slurm", "slurm.cpus=1", "trainer.max_epochs=1", "sweep.pruner=none"),
+            *("launcher=slurm", "slurm.cpus_per_task=1", "trainer.max_epochs=1", "sweep.pruner=none"),
             f"+callbacks.hold={{_target_:mycallbacks.Hold,name:held-{study}}}",
         ]
 

@@ -171,6 +171,22 @@ def test_a_trial_whose_end_the_study_was_not_told_is_taken_over_at_once(tmp_path
     assert not (tmp_path / "workers").exists()
 
 
+def test_trials_save_before_an_error_of_ours_is_shown(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def show(worker: Worker) -> None:
+        if list(tmp_path.glob(LAST)):
+            seen.append(worker.running[0].training)
+            raise RuntimeError("of the display")
+
+    search = file_search(tmp_path, n_trials=1)
+    with pytest.raises(RuntimeError, match="of the display"):
+        make_worker(search, tmp_path, "epochs=8", "pause=0.3", show=show).run()
+    (record,) = records(tmp_path).values()
+    assert (record["state"], record["reason"]) == ("stopped", "the search's worker failed")
+    assert seen[0].process.returncode == 75
+
+
 def test_completed_seeds_are_not_trained_again_and_the_score_is_their_mean(tmp_path: Path) -> None:
     search = file_search(tmp_path, n_trials=1)
     show = press(tmp_path, "trials/0000/*/metrics.json", 2, signal.SIGTERM)
