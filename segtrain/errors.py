@@ -62,17 +62,18 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 
 @contextmanager
-def requirement(package: str, install: str) -> Iterator[None]:
+def requirement(package: str, install: str, *, error: type[ValueError] = ValueError) -> Iterator[None]:
     """Turn the ImportError of an optional package into a sentence with its install line.
 
     Args:
         package: what is imported inside the `with`.
         install: as pip takes it, such as "timm>=1.0.15,<2".
+        error: what is raised; UserError where no component stands before the sentence.
 
     Raises:
         ValueError: if the package, or one that it needs, is not installed.
     """
     try:
         yield
-    except ImportError as error:
-        raise ValueError(f"{package} is not installed or does not import ({error}); pip install '{install}'") from error
+    except ImportError as missing:
+        raise error(f"{package} is not installed or does not import ({missing}); pip install '{install}'") from missing

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from segtrain.config.check import check_keys
 from segtrain.config.locate import config_dir
 from segtrain.config.schema import SweepConfig
-from segtrain.errors import fail, requirement
+from segtrain.errors import UserError, fail, requirement
 from segtrain.jobs import job
 from segtrain.launch import launch
 
@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     """Check the space and what it makes of the configuration, open the study, run trials, report."""
     with job(log_file="sweep.log") as folder:
         values = check_keys(cfg, SweepConfig)
-        with requirement("optuna", "optuna>=4.9,<6"):
+        with requirement("optuna", "optuna>=4.9,<6", error=UserError):
             import optuna  # noqa: F401
 
         from segtrain.sweep import search

@@ -11,7 +11,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler
 
 from segtrain.config.suggest import did_you_mean, listed
-from segtrain.errors import requirement
+from segtrain.errors import UserError, requirement
 from segtrain.sweep.space import Space
 
 log = logging.getLogger("segtrain")
@@ -113,7 +113,7 @@ class Grid(GridSampler):
 
 
 def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:
-    with requirement("cmaes", CMAES):
+    with requirement("cmaes", CMAES, error=UserError):
         import cmaes  # noqa: F401
     return optuna.samplers.CmaEsSampler(
         n_startup_trials=settings.startup_trials, seed=seed, warn_independent_sampling=False

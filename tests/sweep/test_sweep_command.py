@@ -24,6 +24,14 @@ def test_help_explains_the_search_and_lists_the_spaces() -> None:
     assert "optimizer=sgd" not in command_help("train", "Train.", [])
 
 
+def test_without_optuna_its_install_line_is_a_sentence(segtrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "optuna.py").write_text("raise ImportError('it is not here')\n")
+    done = segtrain("sweep")
+    assert done.returncode == 1
+    wanted = "segtrain: optuna is not installed or does not import (it is not here); pip install 'optuna>=4.9,<6'\n"
+    assert done.stderr == wanted
+
+
 @pytest.mark.slow
 def test_a_search_by_two_objectives_with_the_users_files_and_a_range_on_the_line(
     segtrain: Run, bands: tuple[str, ...], tmp_path: Path
