@@ -8,6 +8,7 @@ trial; then times the calls of a study that has many trials already:
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ from pathlib import Path
 import optuna
 
 from segtrain.sweep.samplers import SamplerSettings
+from segtrain.sweep.slots import Slot, make_slots
 from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
 from segtrain.sweep.study import Search, suggest
@@ -49,13 +51,14 @@ SPACE = {
 EPOCHS = 5  # scores of a trial of which the study is told
 
 
-def seconds(folder: Path, *arguments: str) -> float:
-    """Return how long a segtrain command takes.
+def seconds(folder: Path, *arguments: str, slot: Slot | None = None) -> float:
+    """Return how long a segtrain command takes, in the environment of a search's slot if one is given.
 
     Raises:
         SystemExit: if it fails.
     """
     environment = {name: value for name, value in os.environ.items() if name != "SEGTRAIN_RUN_ID"}
+    environment = environment if slot is None else slot.environment(environment)
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "segtrain", *arguments], cwd=folder, env=environment, capture_output=True, text=True
@@ -88,17 +91,37 @@ def in_turn(folder: Path, *, trials: int, blocks: int) -> None:
         f"{blocks} blocks of {size} trials: median ratio {statistics.median(ratios):.3f}, median overhead "
         f"{statistics.median(added):.2f} s a trial; the first trial with the search's start took {first:.1f} s"
     )
+    print(own_seconds(folder))
+
+
+def own_seconds(folder: Path) -> str:
+    """Say how long the search was busy with itself for each trial, while none of its processes trained.
+
+    That is what the study's times have beside the trainings' own, and from each trial's end to the next one's begin
+    within one call; what else runs on the machine changes it little.
+    """
+    study = optuna.load_study(study_name="bench", storage=f"sqlite:///{folder}/outputs/sweeps/bench/study.db")
+    trials = [(t.datetime_start, t.datetime_complete, t.user_attrs["seconds"]) for t in study.trials]
+    within = [(end - start).total_seconds() - trained for start, end, trained in trials]
+    gaps = [(after[0] - before[1]).total_seconds() for before, after in itertools.pairwise(trials)]
+    between = statistics.median(gaps)  # most are within a call
+    trained = statistics.median(seconds for _, _, seconds in trials)
+    return (
+        f"the search itself: median {statistics.median(within):.3f} s within a trial and {between:.3f} s between two, "
+        f"beside {trained:.1f} s of training, most of it the start of a process"
+    )
 
 
 def loop(folder: Path, numbers: range) -> float:
     """Return mean seconds of a search's trainings when they are started one after the other by hand."""
     found = []
+    (slot,) = make_slots(gpus=None, gpus_per_trial=1, slots=1, available_gpus=0)
     for number in numbers:
         trial = folder / "outputs" / "sweeps" / "bench" / "trials" / f"{number:04}"
         record = json.loads((trial / "trial.json").read_text(encoding="utf-8"))
         overrides = parse_space(SPACE).overrides(record["parameters"])
         run = f"hydra.run.dir={folder / 'plain' / str(number)}"
-        found.append(seconds(folder, "train", *ONE_STEP, *overrides, "seed=0", "test=false", run))
+        found.append(seconds(folder, "train", *ONE_STEP, *overrides, "seed=0", "test=false", run, slot=slot))
     return statistics.mean(found)
 
 
