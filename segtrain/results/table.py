@@ -15,6 +15,7 @@ from segtrain.results.statistics import Score
 
 Cell = Callable[[Row], str]
 SPEED = "perf/images_per_second"
+MEMORY = "memory, MiB"  # the heading
 
 
 def csv_text(results: Results) -> str:
@@ -49,7 +50,7 @@ def terminal_text(results: Results, *, width: int) -> tuple[str, list[str]]:
     labels = short_labels(results.rows[0].settings)
     columns = _columns(results, labels)
     settings = [label for label in labels.values() if label in columns]
-    optional = [name for name in columns if name in ("memory", "images/s", "run")]
+    optional = [name for name in columns if name in (MEMORY, "images/s", "run")]
     spare = [*optional[::-1], *settings[:0:-1]]  # from the last; one setting stays
     console = Console(width=width, no_color=True, force_terminal=False)
     dropped: list[str] = []
@@ -100,14 +101,14 @@ def _columns(results: Results, labels: dict[str, str]) -> dict[str, Cell]:
         columns["images/s"] = lambda row: _rounded(row.scores.get(SPEED))
     memory = next((name for name in results.metrics if "memory" in name and name not in columns), None)
     if memory is not None:
-        columns["memory"] = lambda row: score_text(row.scores.get(memory))
+        columns[MEMORY] = lambda row: _rounded(row.scores.get(memory))
     columns["status"] = lambda row: row.group.status
     return columns
 
 
 def _table(results: Results, columns: dict[str, Cell]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numeric = {"#", "n", "time", "images/s", "memory", *results.metrics}
+    numeric = {"#", "n", "time", "images/s", MEMORY, *results.metrics}
     for name in columns:
         table.add_column(name, overflow="fold", justify="right" if name in numeric else "left")
     for row in results.rows:
@@ -127,7 +128,9 @@ def _setting(value: Value | None) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 100 else f"{value:.3g}"
+    if value == 0 or 1e-3 <= abs(value) < 100:
+        return f"{value:.4f}"
+    return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
 def _rounded(score: Score | None) -> str:

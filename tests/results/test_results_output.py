@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import statistics
 import sys
@@ -21,6 +22,8 @@ from segtrain.errors import UserError
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
 from segtrain.results.show import results_text
+from segtrain.results.statistics import Score
+from segtrain.results.table import score_text
 from segtrain.results.winner import train_command
 
 MIOU = {"unet": (0.512345678901, 0.53, 0.55), "pspnet": (0.61, 0.64, 0.62)}
@@ -275,3 +278,12 @@ def test_what_the_command_cannot_do_is_a_sentence(
         main()
     assert ended.value.code == 1
     assert words in capsys.readouterr().err
+
+
+def test_large_numbers_are_whole(grid: Path) -> None:
+    path = grid / "0" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "perf/peak_memory_mb": 1234.5, "val/loss": 4321.0}))
+    assert score_text(Score(4321.0, None, 1)) == "4321"
+    text = results_text(make_results(collect(grid)), width=200)
+    assert "memory, MiB" in text
+    assert re.search(r" 1234 +complete", text)
