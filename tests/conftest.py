@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from PIL import Image
 from segtrain.config.check import check_keys
 from segtrain.config.locate import config_dir
 from segtrain.config.schema import TrainConfig
+
+# a shell that starts the tests in the background has Ctrl-C ignored, for all that they start too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 Compose = Callable[..., DictConfig]
