@@ -34,6 +34,7 @@ from segtrain.models.encoders.pretrained import spread
 from segtrain.models.normalize import Normalize
 from segtrain.models.weights import fit_weights, read_weights
 from segtrain.module import SegmentationModule
+from segtrain.ranks.ending import resuming
 from segtrain.run_folder import prepare, read_choices, write_metrics
 from segtrain.run_id import global_rank, requeued
 from segtrain.summary import describe_model, score_table
@@ -153,7 +154,7 @@ def fit(
         requeued = isinstance(error, Stopped) and error.requeued
         told = trainer.is_global_zero and (stopped or trainer.world_size == 1)  # else `segtrain.ranks` tells it, once
         if told and (run / "checkpoints" / LAST).is_file():
-            way = "the job that SLURM runs again goes on" if requeued else f"go on with: segtrain train resume={run}"
+            way = "the job that SLURM runs again goes on" if requeued else f"go on with: {resuming(run)}"
             log.info(f"{reason} after step {trainer.global_step}; {way}")
         if isinstance(error, Stopped):
             error.wait()

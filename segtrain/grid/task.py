@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from segtrain.run_id import VARIABLE
-
 
 def become(arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `segtrain train`, which saves and requeues its job by itself when it is preempted.
@@ -20,5 +18,4 @@ def become(arguments: Sequence[str]) -> NoReturn:
     # by default they would end it before it can note them; SIGTERM is followed by the end anyway
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    os.environ.pop(VARIABLE, None)  # of the process that submitted it
     os.execv(sys.executable, [sys.executable, "-m", "segtrain", "train", *arguments])

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -58,5 +59,11 @@ def why_left(error: BaseException, rank: int) -> str:
 
 def go_on(run: Path | None) -> str:
     """Return how to go on with a run, as the end of a sentence; nothing if it has no checkpoint yet."""
-    has_one = run is not None and (run / "checkpoints" / "last.ckpt").is_file()
-    return f"; go on with: segtrain train resume={run}" if has_one else ""
+    if run is None or not (run / "checkpoints" / "last.ckpt").is_file():
+        return ""
+    return f"; go on with: {resuming(run)}"
+
+
+def resuming(run: Path) -> str:
+    """Return the command that goes on with a run."""
+    return shlex.join(["segtrain", "train", f"resume={run}"])
