@@ -25,9 +25,9 @@ import optuna
 
 from segtrain.sweep.samplers import SamplerSettings
 from segtrain.sweep.slots import Slot, make_slots
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
 from segtrain.sweep.study import Search, suggest
+from segtrain.sweep.written_space import parse_space
 
 ONE_STEP = (
     "debug=fast",

@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from segtrain.config.locate import config_dir
-from segtrain.sweep.space import parse_space
+from segtrain.sweep.written_space import parse_space
 
 MONITOR = "val/miou"
 SEARCHES = {

@@ -20,6 +20,10 @@ SPACES = (
     "    optimizer.momentum:",
     "      range: interval(0.8, 0.99)",
     "      when: optimizer=sgd                               searched only there; OPTION,OTHER for several",
+    "    optimizer.lr:",
+    "      when:                                             a range for each",
+    "        optimizer=adamw: interval(1e-5, 1e-2)",
+    "        optimizer=sgd: interval(1e-3, 1)",
     "",
 )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from segtrain.sweep.space import by_key
+
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -65,7 +67,7 @@ def history(trials: Sequence[FrozenTrial], objectives: Mapping[str, str]) -> lis
                 trial.number,
                 str(folder),
                 STATES[trial.state],
-                trial.params,
+                by_key(trial.params),
                 values,
                 last,
                 dict(best),

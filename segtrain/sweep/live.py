@@ -16,8 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from segtrain.sweep.history import STATES
+from segtrain.sweep.run_progress import Progress
 from segtrain.sweep.running import Running
-from segtrain.sweep.status import Progress, Status, ended_trial, seconds_of, status_of
+from segtrain.sweep.space import by_key
+from segtrain.sweep.status import Status, ended_trial, seconds_of, status_of
 from segtrain.sweep.training import Training
 from segtrain.sweep.worker import Worker
 
@@ -232,6 +234,7 @@ def clock(seconds: float) -> str:
 
 def short(values: Mapping[str, Any]) -> str:
     """Return parameters in few characters: by the last part of their names where that says which."""
+    values = by_key(values)
     last = [key.rpartition(".")[2] for key in values]
     names = [name if last.count(name) == 1 else key for key, name in zip(values, last, strict=True)]
     texts = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values.values()]

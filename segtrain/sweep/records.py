@@ -7,6 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.sweep.history import STATES
+from segtrain.sweep.space import by_key
 from segtrain.sweep.study import Search
 from segtrain.trial_record import read_state, write_record
 
@@ -35,7 +36,7 @@ def _facts(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
     values = dict(zip(objectives, trial.values or (), strict=False))
     return {
         "values": values,
-        "parameters": trial.params,
+        "parameters": by_key(trial.params),
         "seconds": facts.get("seconds", facts.get("spent", 0.0)),
         **({"reason": reason} if reason else {}),
     }

@@ -11,6 +11,7 @@ from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
 from segtrain.run_lock import is_held
 from segtrain.sweep.slots import Slot
+from segtrain.sweep.space import by_key
 from segtrain.sweep.study import Asked
 from segtrain.sweep.training import Training, is_complete
 from segtrain.trial_record import write_record
@@ -36,6 +37,7 @@ class Running:
         scores: the objectives of the trainings that are complete, in the order of their seeds.
         seconds: how long all those took that have ended, of earlier tries too.
         reported: the last epoch whose score the study has.
+        seen: the state of metrics.csv in which the study has all its scores.
         taken: another worker has it now.
     """
 
@@ -50,6 +52,7 @@ class Running:
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     reported: int = -1
+    seen: tuple[int, int] = (0, 0)
     taken: bool = False
 
     def training_folder(self, seed: int) -> Path:
@@ -110,6 +113,6 @@ class Running:
             state,
             number=self.asked.trial.number,
             values=dict(zip(self.objectives, values, strict=False)),
-            parameters=self.asked.values,
+            parameters=by_key(self.asked.values),
             **facts,
         )

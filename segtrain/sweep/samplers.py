@@ -73,7 +73,7 @@ def _number_problems(sampler: str, space: Space) -> list[str]:
     needed = {"cmaes": 2, "qmc": 1}.get(sampler)
     if needed is None:
         return []
-    by_chance = [p.key for p in space.parameters if p.when or isinstance(p.distribution, CategoricalDistribution)]
+    by_chance = [p.name for p in space.parameters if p.when or isinstance(p.distribution, CategoricalDistribution)]
     count = len(space.parameters) - len(by_chance)
     if count < needed:
         return [

@@ -19,11 +19,12 @@ from segtrain.sweep.launcher import check_launcher, resources_of, warn_of_sqlite
 from segtrain.sweep.samplers import SamplerSettings, setting_problems
 from segtrain.sweep.slots import slots_of
 from segtrain.sweep.slurm import SlurmWorkers
-from segtrain.sweep.space import Space, parse_space
+from segtrain.sweep.space import Space
 from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import JobWorker, in_worker_job
+from segtrain.sweep.written_space import parse_space
 
 log = logging.getLogger("segtrain")
 

@@ -5,17 +5,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, TrialState
 
-from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.results.pareto import pareto_front
 from segtrain.sweep.running import Running
 from segtrain.sweep.training import Training
@@ -113,65 +109,6 @@ def time_left(durations: Sequence[float], *, elapsed: Sequence[float], waiting: 
     for _ in range(waiting):
         heapq.heapreplace(ends, ends[0] + mean)
     return max(ends, default=0.0)
-
-
-@dataclass
-class Progress:
-    """How far the training of a running trial is, read from its run folder when that has changed.
-
-    Args:
-        folder: the run folder.
-        objective: the column of metrics.csv that is its score.
-        mode: max or min.
-    """
-
-    folder: Path
-    objective: str
-    mode: str
-    far: str = "starting"
-    last: float | None = None
-    best: float | None = None
-    end: tuple[str, int] | None = field(default=None, repr=False)
-    _read: tuple[int, int] = field(default=(0, 0), repr=False)
-
-    def look(self) -> None:
-        """Read what is new; a look at a file that is as it was costs one call of the system."""
-        if self.end is None:
-            self.end = _end_of(self.folder / "config.yaml")
-            self.far = self._far("0", "0")
-        path = self.folder / "metrics.csv"
-        if self.end is None or not path.is_file() or (seen := _stamp(path)) == self._read:
-            return
-        self._read = seen
-        if rows := read_rows(path):
-            self.far = self._far(str(int(rows[-1]["epoch"]) + 1), rows[-1]["step"])
-        scores = [float(row[self.objective]) for row in rows if row.get(self.objective)]
-        if scores:
-            self.last = scores[-1]
-            self.best = max(scores) if self.mode == "max" else min(scores)
-
-    def _far(self, epoch: str, step: str) -> str:
-        if self.end is None:
-            return "starting"
-        unit, count = self.end
-        return f"{unit} {epoch if unit == 'epoch' else step}/{count}" if count > 0 else f"epoch {epoch}"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
-
-
-def _end_of(path: Path) -> tuple[str, int] | None:
-    """Return what ends a run by its config.yaml, as ("epoch" or "step", how many); None as long as there is none."""
-    if not path.is_file():
-        return None
-    try:
-        config = OmegaConf.load(path)
-        steps, epochs = (OmegaConf.select(config, f"trainer.max_{name}") for name in ("steps", "epochs"))
-    except (OSError, OmegaConfBaseException):
-        return None
-    return ("step", int(steps)) if (steps or -1) > 0 else ("epoch", int(epochs or -1))
 
 
 def ended_trial(worker: Worker, running: Running) -> dict[str, Any] | None:

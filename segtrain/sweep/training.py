@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segtrain.callbacks.metrics_csv import read_rows
 from segtrain.checkpoint import LAST
 from segtrain.last_words import PRINTED, TAIL, last_lines, last_words
 from segtrain.lifeline import Lifeline
@@ -146,12 +145,6 @@ class Training:
         self.asked = self.asked or "killed"
         if self.process is not None and self.ending is None:
             kill_all(self.process.pid)
-
-
-def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
-    """Return (epoch, score) of every validation so far."""
-    rows = read_rows(folder / "metrics.csv")
-    return [(int(row["epoch"]), float(row[monitor])) for row in rows if row.get(monitor)]
 
 
 def is_complete(folder: Path) -> bool:

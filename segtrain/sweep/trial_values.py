@@ -3,13 +3,13 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from segtrain.sweep.ranges import Value
-from segtrain.sweep.space import Parameter, Space
+from segtrain.sweep.space import Parameter, Space, choices_of
 
 MOST = 16  # trials that are looked at to see choices beside each other, where single ones need no more
 OFTEN = 2  # draws with a value, after which it needs none of its own
@@ -42,40 +42,44 @@ def values_of(parameter: Parameter) -> list[Value]:
     """Return a parameter's choices, or the ends of its range."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
-        return [str(choice) for choice in distribution.choices]
+        return [*choices_of(parameter)]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return list(dict.fromkeys([distribution.low, distribution.high]))
 
 
 def _singles(space: Space, generator: random.Random) -> Iterator[Values]:
-    """Yield {key: value}, with the choices that it depends on; and each of those choices with some value."""
-    by_key = {parameter.key: parameter for parameter in space.parameters}
+    """Yield {name: value}, with the choices that it depends on; and each of those choices with some value."""
     for parameter in space.parameters:
         values = values_of(parameter)
         for value in values:
-            yield {parameter.key: value, **_conditions(parameter, by_key, generator)}
+            yield {parameter.name: value, **_conditions(parameter, space, generator)}
         if parameter.when is not None:
             key, choices = parameter.when
             for choice in choices:
-                above = _conditions(by_key[key], by_key, generator)
-                yield {parameter.key: generator.choice(values), key: choice, **above}
+                yield {parameter.name: generator.choice(values), **_chosen(key, choice, space, generator)}
 
 
-def _conditions(parameter: Parameter, by_key: Mapping[str, Parameter], generator: random.Random) -> Values:
+def _conditions(parameter: Parameter, space: Space, generator: random.Random) -> Values:
     if parameter.when is None:
         return {}
     key, choices = parameter.when
-    return {key: generator.choice(choices), **_conditions(by_key[key], by_key, generator)}
+    return _chosen(key, generator.choice(choices), space, generator)
+
+
+def _chosen(key: str, choice: str, space: Space, generator: random.Random) -> Values:
+    """Return {name: choice} for one of the parameters of a key that have it, with the choices that it depends on."""
+    above = generator.choice([parameter for parameter in space.of(key) if choice in choices_of(parameter)])
+    return {above.name: choice, **_conditions(above, space, generator)}
 
 
 def _draw(space: Space, fixed: Values, generator: random.Random) -> Values:
     return space.draw(partial(_value, fixed, generator))
 
 
-def _value(fixed: Values, generator: random.Random, key: str, distribution: BaseDistribution) -> Value:
-    return fixed[key] if key in fixed else generator.choice(values_of(Parameter(key, "", distribution)))
+def _value(fixed: Values, generator: random.Random, name: str, distribution: BaseDistribution) -> Value:
+    return fixed[name] if name in fixed else generator.choice(values_of(Parameter(name, "", distribution)))
 
 
 def _pairs(space: Space, values: Values) -> set[tuple[tuple[str, Value], ...]]:
-    choices = {p.key for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)}
+    choices = {p.name for p in space.parameters if choices_of(p)}
     return set(itertools.combinations([item for item in values.items() if item[0] in choices], 2))

@@ -7,10 +7,11 @@ from typing import Any
 
 from segtrain.sweep.lost import HEARTBEAT
 from segtrain.sweep.patience import TakenError
+from segtrain.sweep.run_progress import has_trained, read_scores, stamp
 from segtrain.sweep.running import Running, TrialError
 from segtrain.sweep.same_errors import SAME_ERRORS, SameErrors
 from segtrain.sweep.study import Search
-from segtrain.sweep.training import Ending, read_scores
+from segtrain.sweep.training import Ending
 
 log = logging.getLogger("segtrain")
 
@@ -80,6 +81,8 @@ class Watch:
         if len(self.objectives) > 1 or running.taken:
             return
         folder = running.training_folder(running.seeds[0])
+        if (seen := stamp(folder / "metrics.csv")) == running.seen:
+            return
         for epoch, score in read_scores(folder, self.objectives[0]):
             if epoch <= running.reported:
                 continue  # of a run that repeats what lay behind its checkpoint
@@ -87,8 +90,11 @@ class Watch:
             hopeless = self.search.report(running.asked, epoch, score)
             training = running.training
             if hopeless and training is not None and not running.scores and not (training.asked or training.ending):
+                if has_trained(folder):
+                    continue  # nothing would be saved, and its score be lost
                 training.ask_to_stop(PRUNED)
                 return
+        running.seen = seen
 
     def _go_on(self, running: Running) -> None:
         """Begin the next training of a trial, or note the means of all."""

@@ -19,6 +19,7 @@ from segtrain.sweep.presence import Presence, is_dead
 from segtrain.sweep.records import complete_records
 from segtrain.sweep.running import Running
 from segtrain.sweep.slots import Slot
+from segtrain.sweep.space import by_key
 from segtrain.sweep.study import Asked, Search
 from segtrain.sweep.watch import POLL, Watch
 from segtrain.trial_record import write_record
@@ -184,7 +185,7 @@ class Worker:
         for lost in self.search.take_over():
             if lost.folder is not None and (folder := self.folder / "trials" / lost.folder).is_dir():
                 why = "lost with its worker"
-                write_record(folder, "lost", number=lost.number, values={}, parameters=lost.values, reason=why)
+                write_record(folder, "lost", number=lost.number, values={}, parameters=by_key(lost.values), reason=why)
 
     def _begin(self, asked: Asked, slot: Slot) -> None:
         folder = self.folder / "trials" / asked.folder

@@ -17,7 +17,8 @@ resumed = os.environ["SEGTRAIN_AGAIN"] == "1"
 run = Path(given["hydra.run.dir"])
 if not resumed:
     assert not (run / "config.yaml").exists(), "another run is here already"
-    (run / "config.yaml").write_text(json.dumps(given))
+    config = {**given, "trainer": {"max_epochs": int(given.get("epochs", 1))}}
+    (run / "config.yaml").write_text(json.dumps(config))
 lock = (run / "config.yaml").open("a")
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 checkpoint = run / "checkpoints" / "last.ckpt"

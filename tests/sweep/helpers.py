@@ -11,10 +11,10 @@ import pytest
 from segtrain.sweep import watch, worker
 from segtrain.sweep.samplers import SamplerSettings
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
+from segtrain.sweep.written_space import parse_space
 
 FAKE = Path(__file__).with_name("fake_train.py")
 X = {"x": "interval(0, 1)"}

@@ -1,6 +1,7 @@
 """Is everything that trials of a search would meet found before the first one, with the values that make it?"""
 
 import itertools
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from segtrain.config.wording import reword
 from segtrain.errors import UserError
 from segtrain.sweep.checks import objective_problems
 from segtrain.sweep.search import Plan, check_trials, make_worker
-from segtrain.sweep.space import parse_space
+from segtrain.sweep.space import by_key
 from segtrain.sweep.trial_values import MOST, trial_values
+from segtrain.sweep.written_space import parse_space
 
 SWEEPS = sorted(path.stem for path in (Path(config_dir()) / "sweep").glob("*.yaml"))
 NUMBERS = ("~sweep.space.loss", "~sweep.space.loss.gamma")  # leaves learning rate and weight decay
@@ -96,6 +98,14 @@ def test_a_problem_of_some_trials_is_a_sentence_with_their_values(
     assert len(found) == len(sentences), found
     for sentence in sentences:
         assert any(line.startswith(sentence) for line in found), found
+
+
+def test_a_problem_of_a_range_by_condition_names_the_key_and_the_values(tmp_path: Path) -> None:
+    ranges = {"optimizer=adamw": "choice(0,4)", "optimizer=sgd": "choice(2,4)"}
+    space = {"optimizer": "choice(adamw,sgd)", "loader.batch_size": {"when": ranges}}
+    with pytest.raises(UserError) as caught:
+        check_trials(plan_of(*space_file(tmp_path / "mine", json.dumps({"space": space}))))
+    assert str(caught.value).startswith("sweep.space: with loader.batch_size=0: loader.batch_size: 0 is not a positive")
 
 
 OBJECTIVES = [
@@ -249,6 +259,15 @@ def test_the_looked_at_values_have_every_choice_every_end_and_every_pair_of_choi
     assert all(("stride" in drawn) == (drawn["depth2"] == "x") for drawn in values)
     pairs = {(drawn["model"], drawn["encoder"]) for drawn in values}
     assert pairs == set(itertools.product("abc", "klm"))
+
+
+def test_the_looked_at_values_have_both_ends_of_each_of_several_ranges() -> None:
+    space = {
+        "optimizer": "choice(adamw, sgd)",
+        "lr": {"when": {"optimizer=adamw": "interval(1e-4, 1e-2)", "optimizer=sgd": "interval(0.1, 1)"}},
+    }
+    values = {tuple(by_key(drawn).values()) for drawn in trial_values(parse_space(space))}
+    assert values == {("adamw", 1e-4), ("adamw", 1e-2), ("sgd", 0.1), ("sgd", 1.0)}
 
 
 def test_a_long_list_of_choices_is_looked_at_once_each() -> None:

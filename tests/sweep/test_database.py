@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from segtrain.errors import UserError
 from segtrain.sweep.database import open_database, reaching
 from segtrain.sweep.samplers import SamplerSettings
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
 from segtrain.sweep.study import Search
+from segtrain.sweep.written_space import parse_space
 
 WORKERS = 4
 

@@ -19,10 +19,11 @@ from rich.console import Console
 
 from segtrain.sweep import live
 from segtrain.sweep.live import View, clock, left, number, short, shown
+from segtrain.sweep.run_progress import Progress
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.space import parse_space
-from segtrain.sweep.status import Progress, Status, best_of, status_of, time_left
+from segtrain.sweep.status import Status, best_of, status_of, time_left
 from segtrain.sweep.study import Search
+from segtrain.sweep.written_space import parse_space
 
 SPACE = parse_space({"optimizer.lr": "interval(0, 1)", "loss": "choice(ce, focal)"})
 DISTRIBUTIONS = {"optimizer.lr": FloatDistribution(0, 1), "loss": CategoricalDistribution(["ce", "focal"])}
@@ -181,7 +182,7 @@ def test_metrics_are_read_again_only_if_there_are_more(tmp_path: Path, monkeypat
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "metrics.csv").write_text(HEADER + "0,10,1.0,0.1\n")
     reads: list[Path] = []
-    monkeypatch.setattr("segtrain.sweep.status.read_rows", lambda path: reads.append(path) or [])
+    monkeypatch.setattr("segtrain.sweep.run_progress.read_rows", lambda path: reads.append(path) or [])
     progress = Progress(tmp_path, "val/miou", "max")
     for _ in range(3):
         progress.look()

@@ -14,8 +14,9 @@ from conftest import BANDS, write_bands
 from segtrain.checkpoint import read_checkpoint
 from segtrain.lifeline import Lifeline
 from segtrain.sweep.processes import ask_to_stop, children, family, kill_all, status_of
+from segtrain.sweep.run_progress import read_scores
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.training import Ending, Training, read_scores
+from segtrain.sweep.training import Ending, Training
 
 # a training and one of its loader's processes, each of which leaves a file when it gets SIGTERM; "session" puts the
 # second into a session of its own, as torchrun does

@@ -19,8 +19,9 @@ from segtrain.sweep.samplers import (
     make_sampler,
     setting_problems,
 )
-from segtrain.sweep.space import Space, parse_space
+from segtrain.sweep.space import Space
 from segtrain.sweep.study import Search
+from segtrain.sweep.written_space import parse_space
 
 NUMBERS = {"x": "interval(-5, 5)", "y": "tag(log, interval(1e-4, 1e0))"}
 

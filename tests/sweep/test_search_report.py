@@ -20,8 +20,8 @@ from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
 from segtrain.sweep.samplers import SamplerSettings
 from segtrain.sweep.search import Plan
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
+from segtrain.sweep.written_space import parse_space
 
 MIOU = {"val/miou": "max"}
 BOTH = {"val/miou": "max", "perf/latency_ms": "min"}

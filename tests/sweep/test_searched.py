@@ -6,7 +6,7 @@ from plans import hydra_started, plan_of
 
 from segtrain.config.searched import gather_ranges
 from segtrain.errors import UserError
-from segtrain.sweep.space import parse_range
+from segtrain.sweep.written_space import parse_range
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,16 @@ def test_ranges_on_the_command_line_add_to_the_space_and_replace_what_it_has() -
 
 def test_a_range_that_is_replaced_keeps_its_condition() -> None:
     assert texts("loss.gamma=interval(0,2)")["loss.gamma"] == "interval(0,2) when loss=focal"
+
+
+def test_a_range_of_the_command_line_takes_the_place_of_several() -> None:
+    before = texts("sweep=optimizer")
+    assert {"optimizer.lr[optimizer=adamw]", "optimizer.lr[optimizer=sgd]"} < before.keys()
+    after = texts("sweep=optimizer", "optimizer.lr=tag(log,interval(1e-3,1e-2))")
+    assert {name: text for name, text in after.items() if "lr" in name} == {
+        "optimizer.lr": "tag(log,interval(1e-3,1e-2))"
+    }
+    assert not any("lr" in name for name in texts("sweep=optimizer", "~sweep.space.optimizer.lr"))
 
 
 def test_a_range_may_be_given_to_its_place_in_the_space() -> None:

@@ -16,8 +16,8 @@ from stub import Stub, finish, trials
 
 from segtrain.sweep.database import open_database
 from segtrain.sweep.samplers import SamplerSettings
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
+from segtrain.sweep.written_space import parse_space
 
 pytestmark = pytest.mark.slow
 

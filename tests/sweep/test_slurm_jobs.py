@@ -23,9 +23,9 @@ from segtrain.sweep.ending import how_it_ended
 from segtrain.sweep.launcher import check_launcher, gpus_per_worker, warn_of_sqlite
 from segtrain.sweep.patience import Patience
 from segtrain.sweep.slurm import SlurmWorkers
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker_job import JobWorker, give_up
+from segtrain.sweep.written_space import parse_space
 
 __all__ = ["cluster"]
 

@@ -7,7 +7,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from segtrain.errors import UserError
-from segtrain.sweep.space import parse_space
+from segtrain.sweep.combinations import combinations
+from segtrain.sweep.space import by_key
+from segtrain.sweep.written_space import parse_space
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,68 @@ def test_a_parameter_with_a_condition_is_drawn_after_it_and_only_where_it_holds(
     assert all("optimizer.lr" in values for values in drawn)
 
 
+EACH_ITS_OWN = {
+    "lr": {"when": {"optimizer=adamw,muon": "tag(log, interval(1e-5, 1e-3))", "optimizer=sgd": "interval(0.1, 1)"}},
+    "optimizer": "choice(adamw, sgd, muon, rprop)",
+}
+
+
+def test_a_key_may_have_a_range_for_each_choice_of_another() -> None:
+    space = parse_space(EACH_ITS_OWN)
+    assert [parameter.name for parameter in space.parameters] == [
+        "optimizer",
+        "lr[optimizer=adamw,muon]",
+        "lr[optimizer=sgd]",
+    ]
+    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=5, multivariate=True, group=True)
+    study = optuna.create_study(sampler=sampler)
+    ranges = {"adamw": (1e-5, 1e-3), "muon": (1e-5, 1e-3), "sgd": (0.1, 1)}
+    seen = set()
+    for _ in range(40):
+        trial = study.ask()
+        values = space.draw(trial._suggest)
+        study.tell(trial, float(len(seen)))
+        plain = by_key(values)
+        seen.add(plain["optimizer"])
+        if plain["optimizer"] == "rprop":
+            assert plain.keys() == {"optimizer"}
+            continue
+        low, high = ranges[plain["optimizer"]]
+        assert low <= plain["lr"] <= high
+        assert space.overrides(values) == [f"optimizer={plain['optimizer']}", f"lr={plain['lr']!r}"]
+    assert seen == {"adamw", "sgd", "muon", "rprop"}
+
+
+def test_a_condition_may_be_a_choice_of_any_of_several_ranges() -> None:
+    encoder = {"when": {"model=unet": "choice(r18, r50)", "model=pspnet": "choice(r50, r101)"}}
+    stride = {"range": "choice(8, 16)", "when": "encoder=r50,r101"}
+    space = parse_space({"model": "choice(unet, pspnet)", "stride": stride, "encoder": encoder})
+    found = combinations(space)
+    assert found is not None
+    plain = [by_key(values) for values in found]
+    assert [(v["model"], v["encoder"], v.get("stride")) for v in plain] == [
+        ("unet", "r18", None),
+        ("unet", "r50", "8"),
+        ("unet", "r50", "16"),
+        ("pspnet", "r50", "8"),
+        ("pspnet", "r50", "16"),
+        ("pspnet", "r101", "8"),
+        ("pspnet", "r101", "16"),
+    ]
+
+
+def test_one_range_by_condition_is_a_range_with_a_condition() -> None:
+    one = {"range": "interval(0, 1)", "when": "b=x"}
+    by_condition = {"when": {"b=x": "interval(0, 1)", "b=y": None}}
+    assert parse_space({"a": by_condition, "b": "x,y"}) == parse_space({"a": one, "b": "x,y"})
+
+
+def test_a_range_beside_those_by_condition_takes_their_place() -> None:
+    assert parse_space({**EACH_ITS_OWN, "lr": {**EACH_ITS_OWN["lr"], "range": "interval(0, 1)"}}) == parse_space(
+        {**EACH_ITS_OWN, "lr": "interval(0, 1)"}
+    )
+
+
 def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
     space = parse_space(CONDITIONAL)
     values = {"loss": "focal", "loss.gamma": 1 / 3, "optimizer.lr": 1e-05 / 3}
@@ -72,6 +136,19 @@ def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
         ({"a": "tag(log, interval(0, 1))"}, r"a log scale begins above 0"),
         ({"a": "tag(log, choice(1, 2))"}, r"choices have no log scale"),
         ({"a": "tag(lag, interval(1, 2))"}, r"unknown tag 'lag'"),
+        ({"a": {"when": {}}}, r"sweep\.space\.a\.when: it has no range; give each condition"),
+        ({"a": {"when": {"b=1": "1,2"}, "wen": 1}, "b": "1,2"}, r"sweep\.space\.a\.wen: no such key"),
+        ({"a": {"when": {"b": "1,2"}}, "b": "1,2"}, r"sweep\.space\.a\.when: 'b' is no KEY=CHOICE"),
+        ({"a": {"when": {"b=1": "3,4", "b=2": "range(4, 3)"}}, "b": "1,2"}, r"sweep\.space\.a: .*no value from 4"),
+        (
+            {"a": {"when": {"b=1": "1,2", "c=1": "3,4"}}, "b": "1,2", "c": "1,2"},
+            r"sweep\.space\.a\.when: ranges by b and by c, which may hold at the same time",
+        ),
+        (
+            {"a": {"when": {"b=1": "1,2", "b=2,1": "3,4"}}, "b": "1,2"},
+            r"sweep\.space\.a\.when: two ranges for b=1; leave one out",
+        ),
+        ({"a": {"when": {"b=1": "1,2", "b=3": "3,4"}}, "b": "1,2"}, r"a\.when: b=3, and b has no choice 3\."),
         ({"a": {"when": "b=1"}}, r"sweep\.space\.a\.range: missing"),
         ({"a": {"range": "1,2", "wen": "b=1"}}, r"sweep\.space\.a\.wen: no such key"),
         ({"a": {"range": "1,2", "when": "b"}}, r"sweep\.space\.a\.when: 'b' is no KEY=CHOICE"),

@@ -12,8 +12,8 @@ import pytest
 from sweep.helpers import RANDOM, file_search
 
 from segtrain.errors import UserError
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.storage import open_search
+from segtrain.sweep.written_space import parse_space
 
 
 def opened(url: str) -> Any:

@@ -18,8 +18,8 @@ from segtrain.sweep import lost
 from segtrain.sweep.combinations import combinations
 from segtrain.sweep.patience import Patience, TakenError
 from segtrain.sweep.presence import Presence, is_dead
-from segtrain.sweep.space import parse_space
 from segtrain.sweep.study import Search
+from segtrain.sweep.written_space import parse_space
 
 
 def finish(search: Search, asked: Any, value: float = 0.5) -> None:

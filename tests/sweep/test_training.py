@@ -17,9 +17,10 @@ from segtrain.last_words import last_lines
 from segtrain.lifeline import Lifeline
 from segtrain.metrics_file import read_metrics
 from segtrain.run_lock import is_held
+from segtrain.sweep.run_progress import read_scores
 from segtrain.sweep.same_errors import SameErrors
 from segtrain.sweep.slots import Slot
-from segtrain.sweep.training import Ending, Training, read_scores
+from segtrain.sweep.training import Ending, Training
 
 pytestmark = pytest.mark.usefixtures("fake_trainings")
 

@@ -90,6 +90,17 @@ class PruneLow(optuna.pruners.BasePruner):
         return trial.intermediate_values[0] < 0.5
 
 
+def test_a_trial_that_is_hopeless_in_its_last_epoch_has_trained_and_is_complete(tmp_path: Path) -> None:
+    class PruneLate(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return trial.last_step == 2
+
+    search = memory_search(n_trials=2, pruner=PruneLate())
+    make_worker(search, tmp_path, "epochs=3", "pause=0.3").run()
+    assert kinds(search) == ["COMPLETE", "COMPLETE"]
+    assert [list(trial.intermediate_values) for trial in search.trials()] == [[0, 1, 2]] * 2
+
+
 def test_failures_with_pruned_trials_between_them_are_not_in_a_row(tmp_path: Path) -> None:
     search = memory_search({**X, "sentence": "choice(oom,0)"}, n_trials=6, pruner=PruneLow())
     for number, sentence in enumerate(("oom", "0", "0", "oom", "0", "oom")):
