@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
+from warm import run_warm
 
 from segtrain.config.check import check_keys
 from segtrain.config.locate import config_dir
@@ -50,10 +51,20 @@ def train_config(compose_config: Compose) -> Callable[..., dict[str, Any]]:
     return lambda *overrides: check_keys(compose_config(*overrides), TrainConfig)
 
 
-def run_segtrain(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> Any:
-    """Run `segtrain` in a process of its own."""
+def run_segtrain(*arguments: str, cwd: Path, timeout: float = 300, warm: bool = True, **variables: str) -> Any:
+    """Run `segtrain` in a process of its own.
+
+    Args:
+        arguments: of the command.
+        cwd: its folder.
+        timeout: in seconds.
+        warm: with what it imports in memory; without, or with variables of its own, as a shell starts it.
+        variables: of its environment.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **variables}
     environment.pop("SEGTRAIN_RUN_ID", None)
+    if warm and not variables and sys.platform == "linux":
+        return run_warm(list(arguments), cwd=cwd, environment=environment, timeout=timeout)
     command = [sys.executable, "-m", "segtrain", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 

@@ -54,7 +54,7 @@ def test_models_losses_and_metrics_know_neither_lightning_nor_hydra() -> None:
 
 def test_version_answers_in_time(segtrain: Run) -> None:
     started = time.perf_counter()
-    done = segtrain("--version")
+    done = segtrain("--version", warm=False)
     assert done.stdout == f"segtrain {__version__}\n"
     assert time.perf_counter() - started < 3  # 0.03 s on a quiet machine; a torch import alone takes longer
 

@@ -30,9 +30,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     """Train once for all tests of this file: (run folder, finished process)."""
     folder = tmp_path_factory.mktemp("trained")
     root = write_bands(folder / "bands")
-    done = run_segtrain(
-        "train", *BANDS, f"dataset.root={root}", "trainer.max_epochs=40", "name=first", "optimizer.lr=1e-2", cwd=folder
-    )
+    own = (f"dataset.root={root}", "trainer.max_epochs=40", "name=first", "optimizer.lr=1e-2")
+    done = run_segtrain("train", *BANDS, *own, cwd=folder, warm=False)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done
 
