@@ -23,10 +23,10 @@ from pathlib import Path
 
 import optuna
 
-from segtrain.sweep.samplers import SamplerSettings
+from segtrain.sweep.samplers import SamplerSettings, suggest
 from segtrain.sweep.slots import Slot, make_slots
 from segtrain.sweep.storage import open_search
-from segtrain.sweep.study import Search, suggest
+from segtrain.sweep.study import Search
 from segtrain.sweep.written_space import parse_space
 
 ONE_STEP = (

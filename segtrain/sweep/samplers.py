@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler
+from optuna.trial import Trial
 
 from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError, requirement
+from segtrain.sweep.ranges import Value
 from segtrain.sweep.space import Space
 
 log = logging.getLogger("segtrain")
@@ -118,6 +120,18 @@ def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:
     return optuna.samplers.CmaEsSampler(
         n_startup_trials=settings.startup_trials, seed=seed, warn_independent_sampling=False
     )
+
+
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
+    """Return the sampler's value of a parameter."""
+    if isinstance(distribution, CategoricalDistribution):
+        return str(trial.suggest_categorical(name, distribution.choices))
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def make_pruner(settings: SamplerSettings) -> BasePruner:

@@ -1,21 +1,18 @@
 """The jobs that run a search's trials on SLURM: submitted, watched, replaced where they are lost, ended with it."""
 
-import json
 import logging
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segtrain.clusters.job_state import NoAnswerError, is_over, job_facts, why_over
 from segtrain.clusters.submit import Resources, Submitter
 from segtrain.errors import UserError
-from segtrain.jobs import without_password
 from segtrain.last_words import last_lines
-from segtrain.run_folder import write_text
 from segtrain.sweep.ending import GO_ON, End, how_it_ended
+from segtrain.sweep.known_jobs import KnownJobs, WorkerJob
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import give_up, work
 
@@ -24,21 +21,6 @@ log = logging.getLogger("segtrain")
 POLL = 3.0  # seconds between two questions to SLURM
 PATIENCE = 60.0  # seconds for one of SLURM's commands
 AGAIN = 20.0  # seconds after which a job that still runs is asked to end once more
-
-
-@dataclass
-class WorkerJob:
-    """A job that runs trials.
-
-    Attributes:
-        id: SLURM's.
-        restarts: how often SLURM has run it again.
-        losses: how many jobs before it, in whose place it came, were lost.
-    """
-
-    id: str
-    restarts: int = 0
-    losses: int = 0
 
 
 class SlurmWorkers(Worker):
@@ -57,6 +39,7 @@ class SlurmWorkers(Worker):
         self.count = count
         self.resources = resources
         self.jobs: list[WorkerJob] = []
+        self.known = KnownJobs(self.home, arguments)
         self.failures: list[str] = []
         self.silent = False  # SLURM did not answer when it was asked last
 
@@ -99,18 +82,17 @@ class SlurmWorkers(Worker):
     def _get_jobs(self) -> None:
         """Take up the jobs of an earlier call that still run, and submit those that are missing."""
         if not self._done():
-            self.home.mkdir(
-                mode=0o700, parents=True, exist_ok=True
-            )  # submitit's files have the typed words as they are
+            # of the owner alone: submitit's files have the typed words as they are
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.submitter = Submitter(self.home, self.resources, name=f"segtrain-{self.search.study.study_name}")
-        for job in self._earlier():
+        for job in self.known.read():
             facts = job_facts(job.id)
             if is_over(facts["JobState"] if facts else None):
                 give_up(self, job.id)
             else:
                 self.jobs.append(job)
         if self.jobs:
-            self._remember()
+            self.known.write(self.jobs)
             log.info(f"{_named(self.jobs)} of an earlier call still {'run' if len(self.jobs) > 1 else 'runs'}")
         self._submit_missing()
         if self.jobs:
@@ -131,34 +113,11 @@ class SlurmWorkers(Worker):
                 log.warning(f"{error}; the search goes on with {len(self.jobs)} of {self.count} workers")
                 return
 
-    def _earlier(self) -> list[WorkerJob]:
-        path = self.home / "jobs.json"
-        if not path.is_file():
-            return []
-        known = json.loads(path.read_text(encoding="utf-8"))
-        jobs = [WorkerJob(**job) for job in known["jobs"]]
-        if known["arguments"] != self._compared():
-            for job in jobs:
-                if not is_over((job_facts(job.id) or {}).get("JobState")):
-                    raise UserError(
-                        f"launcher: slurm job {job.id} of this search still runs, by another command: "
-                        f"{' '.join(known['arguments'])}; give the same, or end it: scancel {job.id}"
-                    )
-        return jobs
-
-    def _compared(self) -> list[str]:
-        """Return the arguments by which the jobs of one call differ from another's; passwords are not among them."""
-        return sorted(without_password(word) for word in self.arguments if not word.startswith("slurm."))
-
     def _submit(self, *, losses: int) -> WorkerJob:
         job = WorkerJob(self.submitter.submit(work, self.arguments), losses=losses)
         self.jobs.append(job)
-        self._remember()
+        self.known.write(self.jobs)
         return job
-
-    def _remember(self) -> None:
-        known = {"arguments": self._compared(), "jobs": [asdict(job) for job in self.jobs]}
-        write_text(self.home / "jobs.json", json.dumps(known, indent=2) + "\n")
 
     def _look(self) -> None:
         """See what has become of the jobs."""
@@ -187,13 +146,13 @@ class SlurmWorkers(Worker):
             job.restarts = restarts
             log.info(f"worker job {job.id} is run again")  # its time was over, or its machine was taken
             give_up(self, job.id, before=restarts)  # those that had no time to save
-            self._remember()
+            self.known.write(self.jobs)
 
     def _ended(self, job: WorkerJob, facts: dict[str, str] | None) -> None:
         """Note the end of a job: a lost one's trials are asked again, and another comes in its place."""
         give_up(self, job.id)
         self.jobs.remove(job)
-        self._remember()
+        self.known.write(self.jobs)
         state = "" if facts is None else facts["JobState"]
         if self._done() or state == "COMPLETED":
             return
@@ -238,7 +197,7 @@ class SlurmWorkers(Worker):
             time.sleep(0.5)
         if self.jobs:
             _scancel(*(job.id for job in self.jobs))
-        self._remember()
+        self.known.write(self.jobs)
 
     def _ask_to_end(self, job: WorkerJob, *, before: dict[str, float]) -> bool:
         """Ask a job to end, once more if it was asked a while ago; say whether it has."""

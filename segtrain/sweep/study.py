@@ -2,9 +2,6 @@
 
 import contextlib
 import logging
-import random
-import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +9,18 @@ from functools import partial
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from segtrain.sweep.combinations import combinations
 from segtrain.sweep.lost import Lookout, Lost, enqueue_again, is_lost, position, standing
 from segtrain.sweep.patience import Patience, TakenError, patiently
 from segtrain.sweep.ranges import Value
+from segtrain.sweep.samplers import suggest
 from segtrain.sweep.space import Space
+from segtrain.sweep.tried import Tried
 
 log = logging.getLogger("segtrain")
 
 MOST_REPEATS = 50  # draws of what was tried already, after which nothing new is expected
-DRAWING = 10.0  # seconds in which another worker draws the values of a trial
 
 # heartbeats, and samplers that look at groups of parameters, are what searches on several machines need
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -84,7 +80,7 @@ class Search:
         self.retries = retries
         self.patience = patience or Patience("the study")
         self.exhausted = False
-        self.combinations = combinations(space)  # None where there is no end of them
+        self.tried = Tried(study, space)
         self.worker: Mapping[str, str] = {}  # the mark of this one, see `Presence`
         self.job = ""  # of SLURM, in which this one runs: by it its trials are found if the job is lost
         self.held: set[int] = set()  # numbers of the trials that this process runs
@@ -135,39 +131,20 @@ class Search:
         if not waiting and (self.exhausted or len(trials) >= self.n_trials):
             return None
         for _ in range(MOST_REPEATS):
-            if not waiting and self._all_tried():
+            if not waiting and self.tried.everything():
                 break
             trial = self.study.ask()
             if (asked := self._accept(trial)) is not None:
                 return asked
             if trial.user_attrs["void"] == "surplus":
                 return None
-            waiting = self._enqueue_untried()
+            waiting = self.tried.enqueue_new()
         else:
             log.warning(
                 f"nothing new to try in {MOST_REPEATS} draws, so the search ends before its {self.n_trials} trials"
             )
         self.exhausted = True
         return None
-
-    def _untried(self) -> list[dict[str, Value]]:
-        if self.combinations is None:
-            return []
-        tried = self._tried(sys.maxsize)
-        return [values for values in self.combinations if values not in tried]
-
-    def _all_tried(self) -> bool:
-        """Say whether a space that has an end is searched whole."""
-        if self.combinations is None or self._untried():
-            return False
-        log.info(f"all {len(self.combinations)} combinations of the space are tried, so the search ends with them")
-        return True
-
-    def _enqueue_untried(self) -> bool:
-        """Have something tried that is new, where the sampler has only repeated itself; say whether there was any."""
-        if untried := self._untried():
-            self.study.enqueue_trial(random.choice(untried))
-        return bool(untried)
 
     def _accept(self, trial: Trial) -> Asked | None:
         """Draw the values of a new trial, unless there are enough before it; None if it is void."""
@@ -180,7 +157,7 @@ class Search:
             return self._void(trial, "surplus")
         self._beat(trial)
         values = self.space.draw(partial(suggest, trial))
-        if "folder" not in attributes and values in self._tried(mine, but=trial.number):
+        if "folder" not in attributes and values in self.tried.before(mine, but=trial.number):
             return self._void(trial, "repeat")
         folder = attributes.get("folder", f"{trial.number:04}")
         trial.set_user_attr("folder", folder)
@@ -189,25 +166,6 @@ class Search:
         trial.set_user_attr("worker", dict(self.worker))  # the last: from now on it is waited for as long as we live
         self.held.add(trial.number)
         return Asked(trial, values, folder, attributes.get("tries", 0), attributes.get("spent", 0.0))
-
-    def _tried(self, place: int, *, but: int | None = None) -> list[dict[str, Value]]:
-        """Return the values of the trials before this place, once other workers have drawn them.
-
-        Args:
-            place: as `position` counts it.
-            but: the number of a trial that is left out.
-        """
-        deadline = time.monotonic() + DRAWING
-        while True:
-            trials = standing(self.study.get_trials(deepcopy=False))
-            before = [trial for trial in trials if position(trial) < place and trial.number != but]
-            # a trial that is asked again has a folder if its values were drawn, and some of them at best if not
-            drawing = [
-                t for t in before if t.state == TrialState.RUNNING and not {"worker", "folder"} & set(t.user_attrs)
-            ]
-            if not drawing or time.monotonic() > deadline:
-                return [{**trial.user_attrs.get("values", {}), **trial.params} for trial in before]
-            time.sleep(0.05)
 
     @patiently
     def report(self, asked: Asked, epoch: int, score: float) -> bool:
@@ -279,13 +237,3 @@ class Search:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # by a worker that saw it
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         return None
-
-
-def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
-    """Return the sampler's value of a parameter."""
-    if isinstance(distribution, CategoricalDistribution):
-        return str(trial.suggest_categorical(key, distribution.choices))
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

@@ -122,7 +122,7 @@ def test_a_worker_that_dies_at_any_step_loses_no_trial(
     presence = Presence(tmp_path)
     dead.worker = presence.mark()
     die(dead, step)
-    monkeypatch.setattr("segtrain.sweep.study.DRAWING", 0.1)
+    monkeypatch.setattr("segtrain.sweep.tried.DRAWING", 0.1)
     now = itertools.count(0, lost.GRACE + 1)
     monkeypatch.setattr(other.lookout, "clock", lambda: float(next(now)))
     if step != "values":
