@@ -24,8 +24,8 @@ OVERRIDES = (
 )
 
 
-def train(folder: Path, *overrides: str) -> tuple[Path, str]:
-    done = run_segtrain("train", *overrides, cwd=folder)
+def train(folder: Path, *overrides: str, warm: bool = True) -> tuple[Path, str]:
+    done = run_segtrain("train", *overrides, cwd=folder, warm=warm)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done.stdout
 
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """Return a run of three epochs, one of two that was resumed for a third, and what the first said."""
     folders = [tmp_path_factory.mktemp(name) for name in ("whole", "part")]
     root = f"dataset.root={write_bands(folders[0] / 'bands')}"
-    whole, said = train(folders[0], *OVERRIDES, root, "trainer.max_epochs=3")
+    whole, said = train(folders[0], *OVERRIDES, root, "trainer.max_epochs=3", warm=False)
     part, _ = train(folders[1], *OVERRIDES, root, "trainer.max_epochs=2")
     train(folders[1], f"resume={part}", "trainer.max_epochs=3")
     return whole, part, said

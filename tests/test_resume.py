@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train without a stop: the run folder to compare with."""
     folder = tmp_path_factory.mktemp("whole")
     root = write_bands(folder / "bands")
-    done = run_segtrain("train", *OVERRIDES, f"dataset.root={root}", cwd=folder)
+    done = run_segtrain("train", *OVERRIDES, f"dataset.root={root}", cwd=folder, warm=False)
     assert done.returncode == 0, done.stderr
     return only_run(folder)
 

@@ -21,7 +21,7 @@ PAIR = (*(argument for argument in OVERRIDES if argument != "trainer=cpu"), "tra
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train with two processes and without a stop: the run folder to compare with."""
     folder = tmp_path_factory.mktemp("pair")
-    done = run_segtrain("train", *PAIR, f"dataset.root={write_bands(folder / 'bands')}", cwd=folder)
+    done = run_segtrain("train", *PAIR, f"dataset.root={write_bands(folder / 'bands')}", cwd=folder, warm=False)
     assert done.returncode == 0, done.stderr
     return only_run(folder)
 

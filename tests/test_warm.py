@@ -54,6 +54,31 @@ def _plain(text: str) -> list[str]:
     return [line for line in lines if "_run_module" not in line and "warm.py" not in line and "runpy" not in line]
 
 
+def test_two_draw_other_random_numbers(tmp_path: Path) -> None:
+    (tmp_path / "my" / "model").mkdir(parents=True)
+    (tmp_path / "my" / "model" / "net.yaml").write_text("# A network\n_target_: mynet.Net\n")
+    (tmp_path / "mynet.py").write_text("import random, numpy\nprint(random.random(), numpy.random.rand())\n")
+    command = ("train", "--config-dir", "my", "model=net")
+    drawn = [run_segtrain(*command, cwd=tmp_path).stdout.splitlines()[0].split() for _ in range(2)]
+    assert len({*drawn[0], *drawn[1]}) == 4, drawn
+
+
+def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    code = "import os; from pathlib import Path; from warm import run_warm, _started\n"
+    code += "assert run_warm(['--version'], cwd=Path(), environment=os.environ, timeout=60).returncode == 0\n"
+    code += "print(*(f'{address} {server.pid}' for address, server in _started.items()), flush=True)\n"
+    code += "os.kill(os.getpid(), 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=os.environ, capture_output=True, text=True
+    )
+    address, pid = done.stdout.split()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not Path(address).parent.exists()
+
+
 def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_warm(["train"], cwd=tmp_path, environment=os.environ, timeout=0.1)

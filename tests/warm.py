@@ -1,6 +1,7 @@
 """`segtrain` in a process of its own that has not to import torch and the like: it is forked from one that has.
 
-That is what most of a short command's time goes to. The server takes one request a connection, and forks for each; it
+That is what most of a short command's time goes to. Forks have the hashes of texts in common, so where something is to
+be the same twice, one of the two is started anew. The server takes one request a connection, and forks for each; it
 imports nothing of segtrain, and ends with the process that started it.
 """
 
@@ -19,7 +20,9 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy
 
 IMPORTED = ("albumentations", "pytorch_lightning", "torchmetrics", "torchvision", "torch.utils.tensorboard")
 START = 120.0  # seconds for the server's own imports
@@ -34,7 +37,13 @@ def run_warm(
     Raises:
         subprocess.TimeoutExpired: after it was killed.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, socket.socket(socket.AF_UNIX) as connection:
+    text: Any = {"mode": "w+", "encoding": "utf-8"}
+    with (
+        tempfile.TemporaryFile(**text) as out,
+        tempfile.TemporaryFile(**text) as err,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.settimeout(START)
         connection.connect(_address())
         request = {"arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
         socket.send_fds(connection, [b"2"], [out.fileno(), err.fileno()])
@@ -43,12 +52,15 @@ def run_warm(
         pid = int(answers.readline())
         connection.settimeout(timeout)
         try:
-            status = int(answers.readline())
+            status = answers.readline()
         except TimeoutError:
             os.kill(pid, 9)
             raise subprocess.TimeoutExpired(arguments, timeout) from None
-        texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
-    return subprocess.CompletedProcess(["segtrain", *arguments], status, *texts)
+        if not status:
+            raise RuntimeError(f"the process that waits for {arguments} has died")
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(["segtrain", *arguments], int(status), out.read(), err.read())
 
 
 _lock = threading.Lock()
@@ -58,9 +70,12 @@ _started: dict[str, subprocess.Popen[bytes]] = {}  # at most one, by its address
 def _address() -> str:
     """Return where the server listens, started if it was not."""
     with _lock:
+        if _started and next(iter(_started.values())).poll() is not None:
+            _started.clear()
         if not _started:
             address = f"{tempfile.mkdtemp(prefix='segtrain-warm-')}/socket"  # the server removes it
-            server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.DEVNULL)
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # which torch reads when it is imported
+            server = subprocess.Popen([sys.executable, __file__, address], env=environment, stdin=subprocess.DEVNULL)
             deadline = time.monotonic() + START
             while not Path(address).exists():
                 if server.poll() is not None or time.monotonic() > deadline:
@@ -88,8 +103,8 @@ class _Handler(StreamRequestHandler):
         _, outputs, _, _ = socket.recv_fds(self.connection, 1, 2)
         request = json.loads(self.rfile.readline())
         if (pid := os.fork()) == 0:
-            self.connection.close()
-            self.server.socket.close()
+            for end in (self.rfile, self.wfile, self.connection, self.server.socket):
+                end.close()  # its children must not hold them
             _become(request, outputs)
         for output in outputs:
             os.close(output)
@@ -110,7 +125,8 @@ def _become(request: dict[str, object], outputs: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     sys.argv = ["segtrain", *request["arguments"]]  # type: ignore[misc]
-    sys.path[0] = ""  # as with -m
+    sys.path[0] = os.getcwd()  # as with -m
+    numpy.random.seed()  # all forks would draw the same
     code: object = 0
     try:
         runpy.run_module("segtrain", run_name="__main__", alter_sys=True)
