@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from segtrain.errors import UserError
+from segtrain.ranks.ending import resuming
 from segtrain.sharding import slices
 
 log = logging.getLogger("segtrain")
@@ -85,8 +86,8 @@ class NonFinite(pl.Callback):
             names = self._write(trainer, epoch, batch)
             raise UserError(
                 f"{_where(epoch, batch)}: the gradients are not finite (NaN or infinity), at these images: "
-                f"{_named(names)}; {self.run / 'nonfinite.pt'} has the batch. Replay: segtrain train resume="
-                f"{self.run} ++trainer.detect_anomaly=true; else a smaller optimizer.lr, trainer.precision=32-true, "
+                f"{_named(names)}; {self.run / 'nonfinite.pt'} has the batch. Replay: {resuming(self.run)} "
+                f"++trainer.detect_anomaly=true; else a smaller optimizer.lr, trainer.precision=32-true, "
                 "trainer.gradient_clip_val=1 or nonfinite=skip"
             )
 

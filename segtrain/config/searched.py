@@ -11,6 +11,7 @@ from segtrain.config.schema import SweepConfig, TrainConfig
 from segtrain.errors import UserError
 
 SPACE = "sweep.space."
+TYPED = "typed"  # the key of a range of the command line, beside that of a file
 WORD = re.compile(r"(choice|range|interval|tag|int|float|shuffle|sort|glob)\(")
 OWN = {field.name for field in dataclasses.fields(SweepConfig)} - {
     field.name for field in dataclasses.fields(TrainConfig)
@@ -49,7 +50,7 @@ def gather_ranges(arguments: Sequence[str]) -> list[str]:
             found[_searchable(re.sub(rf"^\+*{re.escape(SPACE)}", "", key), argument)] = text
     if not found:
         return kept
-    entries = [f"{key}:{'null' if text is None else f'{{range:{_quoted(text)}}}'}" for key, text in found.items()]
+    entries = [f"{key}:{'null' if text is None else f'{{{TYPED}:{_quoted(text)}}}'}" for key, text in found.items()]
     return [*kept, f"++{SPACE[:-1]}={{{','.join(entries)}}}"]
 
 

@@ -23,7 +23,7 @@ from segtrain.config.wording import null_group_problem, reword
 from segtrain.cost import COSTS
 from segtrain.errors import UserError
 from segtrain.sweep.slots import in_slot
-from segtrain.sweep.space import Space, key_of
+from segtrain.sweep.space import Space, by_key
 from segtrain.sweep.trial_values import Values, trial_values
 
 Config = dict[str, Any]
@@ -155,7 +155,8 @@ def _attributed(
 ) -> str:
     """Return the problem with the searched values that make it; nothing is added where all trials have it."""
     key = problem.partition(":")[0]
-    searched = [number for number, values in enumerate(samples) if key in {_plain(name) for name in values}]
+    samples, good = list(map(by_key, samples)), list(map(by_key, good))
+    searched = [number for number, values in enumerate(samples) if key in {name.lstrip("+") for name in values}]
     if numbers >= set(searched or range(len(samples))):
         return f"sweep.space.{problem}" if searched else problem
     failed = [samples[number] for number in sorted(numbers)]
@@ -166,14 +167,9 @@ def _attributed(
     return _worded(problem, space.overrides(failed[0]))
 
 
-def _plain(name: str) -> str:
-    """Return the key of a parameter as a problem names it."""
-    return key_of(name).lstrip("+")
-
-
 def _subsets(values: Values, problem: str) -> Iterator[Values]:
     """Yield one or two of the values, those that the problem speaks of first, choices before numbers."""
-    named = [item for item in values.items() if _plain(item[0]) in problem]
+    named = [item for item in values.items() if item[0].lstrip("+") in problem]
     others = sorted(
         (item for item in values.items() if item not in named), key=lambda item: not isinstance(item[1], str)
     )

@@ -25,16 +25,16 @@ class Progress:
     far: str = "starting"
     last: float | None = None
     best: float | None = None
-    end: tuple[str, int] | None = field(default=None, repr=False)
+    limits: dict[str, int] | None = field(default=None, repr=False)
     _read: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def look(self) -> None:
         """Read what is new; a look at a file that is as it was costs one call of the system."""
-        if self.end is None:
-            self.end = _end_of(self.folder)
+        if self.limits is None:
+            self.limits = _limits(self.folder)
             self.far = self._far("0", "0")
         path = self.folder / "metrics.csv"
-        if self.end is None or not path.is_file() or (seen := stamp(path)) == self._read:
+        if self.limits is None or not path.is_file() or (seen := stamp(path)) == self._read:
             return
         self._read = seen
         if rows := read_rows(path):
@@ -45,10 +45,11 @@ class Progress:
             self.best = max(scores) if self.mode == "max" else min(scores)
 
     def _far(self, epoch: str, step: str) -> str:
-        if self.end is None:
+        if self.limits is None:
             return "starting"
-        unit, count = self.end
-        return f"{unit} {epoch if unit == 'epoch' else step}/{count}" if count > 0 else f"epoch {epoch}"
+        if self.limits["step"] > 0:
+            return f"step {step}/{self.limits['step']}"
+        return f"epoch {epoch}/{self.limits['epoch']}" if self.limits["epoch"] > 0 else f"epoch {epoch}"
 
 
 def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
@@ -57,14 +58,13 @@ def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
     return [(int(row["epoch"]), float(row[monitor])) for row in rows if row.get(monitor)]
 
 
-def has_trained(folder: Path) -> bool:
-    """Say whether the last validation is that at the end: of max_epochs, or of max_steps."""
-    rows, end = read_rows(folder / "metrics.csv"), _end_of(folder)
-    if not rows or end is None:
+def was_last_validation(folder: Path) -> bool:
+    """Say whether a run has validated for the last time: after its max_epochs, or its max_steps."""
+    rows, limits = read_rows(folder / "metrics.csv"), _limits(folder)
+    if not rows or limits is None:
         return False
-    unit, count = end
-    done = int(rows[-1]["epoch"]) + 1 if unit == "epoch" else int(rows[-1]["step"])
-    return 0 < count <= done
+    done = {"epoch": int(rows[-1]["epoch"]) + 1, "step": int(rows[-1]["step"])}
+    return any(0 < limit <= done[unit] for unit, limit in limits.items())
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -76,14 +76,13 @@ def stamp(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def _end_of(folder: Path) -> tuple[str, int] | None:
-    """Return what ends a run by its config.yaml, as ("epoch" or "step", how many); None as long as there is none."""
+def _limits(folder: Path) -> dict[str, int] | None:
+    """Return after how many epochs and steps a run ends by its config.yaml, -1 for no limit; None while it has none."""
     path = folder / "config.yaml"
     if not path.is_file():
         return None
     try:
         config = OmegaConf.load(path)
-        steps, epochs = (OmegaConf.select(config, f"trainer.max_{name}") for name in ("steps", "epochs"))
+        return {unit: int(OmegaConf.select(config, f"trainer.max_{unit}s") or -1) for unit in ("step", "epoch")}
     except (OSError, OmegaConfBaseException):
         return None
-    return ("step", int(steps)) if (steps or -1) > 0 else ("epoch", int(epochs or -1))

@@ -24,7 +24,7 @@ from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import JobWorker, in_worker_job
-from segtrain.sweep.written_space import parse_space
+from segtrain.sweep.written_space import parse_space, uncovered
 
 log = logging.getLogger("segtrain")
 
@@ -74,6 +74,8 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
         raise UserError("resume: a search goes on by its own command, and its trials with it; leave it out")
     check_launcher(cfg, overrides)
     space = parse_space(cfg["sweep"]["space"] or {})
+    for line in uncovered(space):
+        log.info(line)
     objectives, settings = _objectives(cfg), _settings(cfg)
     report(
         setting_problems(settings, space, objectives=len(objectives))

@@ -33,10 +33,6 @@ class Parameter:
         """By which the study knows it: its key, and its condition where the key has several ranges."""
         return f"{self.key}[{condition_of(self)}]" if self.several else self.key
 
-    def override(self, value: Value) -> str:
-        """Return the override that gives it a value."""
-        return f"{self.key}={value!r}" if isinstance(value, float) else f"{self.key}={value}"
-
 
 @dataclass(frozen=True)
 class Space:
@@ -63,8 +59,12 @@ class Space:
         return [parameter for parameter in self.parameters if parameter.key == key]
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        """Return the overrides of drawn values, groups before the keys in them."""
-        return [p.override(values[p.name]) for p in self.parameters if p.name in values]
+        """Return the overrides of values, by name or by key; groups come before the keys in them."""
+        left = by_key(values)
+        keys = dict.fromkeys(parameter.key for parameter in self.parameters)
+        overrides = [_override(key, left.pop(key)) for key in keys if key in left]
+        assert not left, f"not of this space: {', '.join(left)}"
+        return overrides
 
     def texts(self) -> dict[str, str]:
         """Return each parameter's range and condition as text, by which two spaces are compared."""
@@ -83,14 +83,13 @@ class Space:
         return {parameter.key: _all_values(parameter) for parameter in self.parameters}
 
 
-def key_of(name: str) -> str:
-    """Return the key of a parameter's name."""
-    return name.partition("[")[0]  # no key of Hydra's has a bracket
-
-
 def by_key(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return {name: value} of one trial as {key: value}."""
-    return {key_of(name): value for name, value in values.items()}
+    return {name.partition("[")[0]: value for name, value in values.items()}  # no key of Hydra's has a bracket
+
+
+def _override(key: str, value: Value) -> str:
+    return f"{key}={value!r}" if isinstance(value, float) else f"{key}={value}"
 
 
 def condition_of(parameter: Parameter) -> str:

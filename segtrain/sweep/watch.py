@@ -7,7 +7,7 @@ from typing import Any
 
 from segtrain.sweep.lost import HEARTBEAT
 from segtrain.sweep.patience import TakenError
-from segtrain.sweep.run_progress import has_trained, read_scores, stamp
+from segtrain.sweep.run_progress import read_scores, stamp, was_last_validation
 from segtrain.sweep.running import Running, TrialError
 from segtrain.sweep.same_errors import SAME_ERRORS, SameErrors
 from segtrain.sweep.study import Search
@@ -90,7 +90,7 @@ class Watch:
             hopeless = self.search.report(running.asked, epoch, score)
             training = running.training
             if hopeless and training is not None and not running.scores and not (training.asked or training.ending):
-                if has_trained(folder):
+                if len(running.seeds) == 1 and was_last_validation(folder):
                     continue  # nothing would be saved, and its score be lost
                 training.ask_to_stop(PRUNED)
                 return

@@ -100,9 +100,10 @@ def test_a_problem_of_some_trials_is_a_sentence_with_their_values(
         assert any(line.startswith(sentence) for line in found), found
 
 
-def test_a_problem_of_a_range_by_condition_names_the_key_and_the_values(tmp_path: Path) -> None:
-    ranges = {"optimizer=adamw": "choice(0,4)", "optimizer=sgd": "choice(2,4)"}
-    space = {"optimizer": "choice(adamw,sgd)", "loader.batch_size": {"when": ranges}}
+@pytest.mark.parametrize("of_sgd", ["choice(2,4)", "choice(0,4)"])
+def test_a_problem_of_a_range_by_condition_names_the_key_and_the_value(of_sgd: str, tmp_path: Path) -> None:
+    ranges = {"optimizer=adamw": "choice(0,4)", "optimizer=sgd": of_sgd}
+    space = {"optimizer": "choice(adamw,sgd)", "loader.batch_size": {"when": ranges}, "seed": None}
     with pytest.raises(UserError) as caught:
         check_trials(plan_of(*space_file(tmp_path / "mine", json.dumps({"space": space}))))
     assert str(caught.value).startswith("sweep.space: with loader.batch_size=0: loader.batch_size: 0 is not a positive")

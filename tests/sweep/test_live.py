@@ -19,7 +19,7 @@ from rich.console import Console
 
 from segtrain.sweep import live
 from segtrain.sweep.live import View, clock, left, number, short, shown
-from segtrain.sweep.run_progress import Progress
+from segtrain.sweep.run_progress import Progress, was_last_validation
 from segtrain.sweep.slots import Slot
 from segtrain.sweep.status import Status, best_of, status_of, time_left
 from segtrain.sweep.study import Search
@@ -176,6 +176,25 @@ def test_a_minimised_score_has_its_least_as_best(tmp_path: Path) -> None:
     progress = Progress(tmp_path, "val/loss", "min")
     progress.look()
     assert (progress.far, progress.last, progress.best) == ("step 300/400", 0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("limits", "last"),
+    [
+        ("{max_epochs: 3}", True),
+        ("{max_epochs: 4}", False),
+        ("{max_epochs: -1, max_steps: 30}", True),
+        ("{max_epochs: 3, max_steps: 1000}", True),
+        ("{max_epochs: 4, max_steps: 31}", False),
+        ("{}", False),
+    ],
+)
+def test_the_last_validation_is_known_by_epochs_and_steps(limits: str, last: bool, tmp_path: Path) -> None:
+    assert not was_last_validation(tmp_path)
+    (tmp_path / "config.yaml").write_text(f"trainer: {limits}")
+    assert not was_last_validation(tmp_path)
+    (tmp_path / "metrics.csv").write_text("epoch,step,val/miou\n1,20,0.5\n2,30,0.5\n")
+    assert was_last_validation(tmp_path) == last
 
 
 def test_metrics_are_read_again_only_if_there_are_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

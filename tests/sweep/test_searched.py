@@ -51,6 +51,17 @@ def test_a_range_of_the_command_line_takes_the_place_of_several() -> None:
     assert not any("lr" in name for name in texts("sweep=optimizer", "~sweep.space.optimizer.lr"))
 
 
+def test_a_space_may_be_narrowed_to_some_of_its_choices() -> None:
+    assert list(texts("sweep=optimizer", "optimizer=choice(adamw)")) == [
+        "optimizer",
+        "optimizer.lr",
+        "optimizer.weight_decay",
+        "scheduler",
+    ]
+    assert "model.output_stride" not in texts("sweep=architecture", "model=choice(unet)")
+    assert texts("sweep=architecture", "model=unet,pspnet")["model.output_stride"] == "choice(8, 16) when model=pspnet"
+
+
 def test_a_range_may_be_given_to_its_place_in_the_space() -> None:
     assert texts("sweep.space.optimizer.lr=interval(0.1,1)")["optimizer.lr"] == "interval(0.1,1)"
 
@@ -68,9 +79,9 @@ def test_quoted_choices_come_through_as_they_were_typed(text: str) -> None:
 
 def test_only_an_override_of_the_space_is_added_to_the_command_line() -> None:
     arguments = gather_ranges(["--config-dir", "mine", "model=unet,fcn", "loss=ce"])
-    assert arguments == ["--config-dir", "mine", "loss=ce", "++sweep.space={model:{range:'unet,fcn'}}"]
+    assert arguments == ["--config-dir", "mine", "loss=ce", "++sweep.space={model:{typed:'unet,fcn'}}"]
     with hydra_started():
-        assert compose("sweep", overrides=["loss=ce", arguments[-1]]).sweep.space["model"] == {"range": "unet,fcn"}
+        assert compose("sweep", overrides=["loss=ce", arguments[-1]]).sweep.space["model"] == {"typed": "unet,fcn"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from segtrain.errors import UserError
 from segtrain.sweep.combinations import combinations
 from segtrain.sweep.space import by_key
-from segtrain.sweep.written_space import parse_space
+from segtrain.sweep.written_space import parse_space, uncovered
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,49 @@ def test_one_range_by_condition_is_a_range_with_a_condition() -> None:
     assert parse_space({"a": by_condition, "b": "x,y"}) == parse_space({"a": one, "b": "x,y"})
 
 
-def test_a_range_beside_those_by_condition_takes_their_place() -> None:
-    assert parse_space({**EACH_ITS_OWN, "lr": {**EACH_ITS_OWN["lr"], "range": "interval(0, 1)"}}) == parse_space(
-        {**EACH_ITS_OWN, "lr": "interval(0, 1)"}
-    )
+def texts(words: dict[str, Any]) -> dict[str, str]:
+    return parse_space(words).texts()
+
+
+@pytest.mark.parametrize(
+    ("of_a_file", "condition"),
+    [
+        ("interval(0, 1)", ""),
+        ({"range": "interval(0, 1)", "when": "b=x,y"}, " when b=x,y"),
+        ({"when": {"b=x": "interval(0, 1)", "b=z": "interval(2, 3)"}}, " when b=x,z"),
+        ({"when": {"b=x": "interval(0, 1)", "b=y,z": "interval(2, 3)"}}, ""),
+    ],
+)
+def test_a_typed_range_takes_the_place_of_a_files_under_its_conditions(of_a_file: Any, condition: str) -> None:
+    merged = {**({"range": of_a_file} if isinstance(of_a_file, str) else of_a_file), "typed": "interval(7, 8)"}
+    assert texts({"a": merged, "b": "x,y,z"}) == {"b": "x,y,z", "a": f"interval(7, 8){condition}"}
+
+
+def test_where_typed_choices_are_fewer_what_depends_on_the_others_is_not_searched() -> None:
+    momentum = {"range": "interval(0.8, 0.9)", "when": "optimizer=sgd"}
+    nesterov = {"range": "true,false", "when": "momentum=true"}
+    words = {**EACH_ITS_OWN, "momentum": {"range": "true,false", "when": "optimizer=sgd"}, "nesterov": nesterov}
+    few = {"range": "choice(adamw, sgd)", "typed": "choice(adamw, muon)"}
+    assert texts({**words, "optimizer": few}) == {
+        "optimizer": "choice(adamw, muon)",
+        "lr": "tag(log, interval(1e-5, 1e-3))",  # holds in every trial now
+    }
+    with pytest.raises(UserError, match=r"lr\.when: optimizer=sgd, and optimizer has no choice sgd"):
+        parse_space({**EACH_ITS_OWN, "optimizer": "choice(adamw, muon)", "momentum": momentum})  # a file's own
+
+
+def test_choices_without_a_range_are_told() -> None:
+    assert uncovered(parse_space(EACH_ITS_OWN)) == [
+        "lr: no range for optimizer=rprop, whose trials have the config's value"
+    ]
+    assert uncovered(parse_space(CONDITIONAL)) == []
+
+
+def test_values_may_be_given_by_key() -> None:
+    space = parse_space(EACH_ITS_OWN)
+    assert space.overrides({"lr": 0.5, "optimizer": "sgd"}) == ["optimizer=sgd", "lr=0.5"]
+    with pytest.raises(AssertionError, match="not of this space: momentum"):
+        space.overrides({"momentum": 0.9})
 
 
 def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
@@ -137,9 +176,17 @@ def test_values_become_overrides_that_hydra_reads_back_to_the_bit() -> None:
         ({"a": "tag(log, choice(1, 2))"}, r"choices have no log scale"),
         ({"a": "tag(lag, interval(1, 2))"}, r"unknown tag 'lag'"),
         ({"a": {"when": {}}}, r"sweep\.space\.a\.when: it has no range; give each condition"),
+        ({"a": {"when": {"b=1": "1,2"}, "range": "1,2"}, "b": "1,2"}, r"space\.a: a range, and ranges by condition"),
+        ({"a": {"when": {"b=1": {"range": "1,2"}}}, "b": "1,2"}, r"a\.when\.b=1: {'range': '1,2'} is no range; give"),
+        ({"a": {"when": {"b=": "1,2"}}, "b": "1,2"}, r"sweep\.space\.a\.when: 'b=' is no KEY=CHOICE"),
+        ({"a": {"when": ["b=1"], "range": "1,2"}, "b": "1,2"}, r"a\.when: \['b=1'\] is no KEY=CHOICE"),
+        ({"a": ["x", "y"]}, r"sweep\.space\.a: \['x', 'y'\] is no range; give choice"),
         ({"a": {"when": {"b=1": "1,2"}, "wen": 1}, "b": "1,2"}, r"sweep\.space\.a\.wen: no such key"),
         ({"a": {"when": {"b": "1,2"}}, "b": "1,2"}, r"sweep\.space\.a\.when: 'b' is no KEY=CHOICE"),
-        ({"a": {"when": {"b=1": "3,4", "b=2": "range(4, 3)"}}, "b": "1,2"}, r"sweep\.space\.a: .*no value from 4"),
+        (
+            {"a": {"when": {"b=1": "3,4", "b=2": "range(4, 3)"}}, "b": "1,2"},
+            r"space\.a\.when\.b=2: .*no value from 4",
+        ),
         (
             {"a": {"when": {"b=1": "1,2", "c=1": "3,4"}}, "b": "1,2", "c": "1,2"},
             r"sweep\.space\.a\.when: ranges by b and by c, which may hold at the same time",

@@ -101,6 +101,17 @@ def test_a_trial_that_is_hopeless_in_its_last_epoch_has_trained_and_is_complete(
     assert [list(trial.intermediate_values) for trial in search.trials()] == [[0, 1, 2]] * 2
 
 
+def test_a_trial_whose_first_seed_is_hopeless_at_its_end_does_not_train_the_others(tmp_path: Path) -> None:
+    class PruneLate(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return trial.last_step == 2
+
+    search = memory_search(n_trials=1, pruner=PruneLate())
+    make_worker(search, tmp_path, "epochs=3", "pause=0.3", seeds=range(2)).run()
+    assert kinds(search) == ["PRUNED"]
+    assert not (tmp_path / "trials" / "0000" / "seed-1").exists()
+
+
 def test_failures_with_pruned_trials_between_them_are_not_in_a_row(tmp_path: Path) -> None:
     search = memory_search({**X, "sentence": "choice(oom,0)"}, n_trials=6, pruner=PruneLow())
     for number, sentence in enumerate(("oom", "0", "0", "oom", "0", "oom")):
