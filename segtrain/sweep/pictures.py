@@ -12,6 +12,7 @@ from segtrain.results.labels import short_labels
 from segtrain.results.pareto import pareto_front
 from segtrain.run_folder import replace
 from segtrain.sweep.history import Past
+from segtrain.sweep.importance import Importance
 
 BLUE, ORANGE, GREY, RED = "#1f77b4", "#ff7f0e", "#8c8c8c", "#d62728"
 UNITS = {"perf/images_per_second": "images/s"}
@@ -61,21 +62,23 @@ def _draw_objective(axis: Any, past: Sequence[Past], name: str, mode: str, *, pr
         axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
-def draw_importance(path: Path, shares: Mapping[str, Mapping[str, float]], *, count: int) -> None:
-    """Draw the share of the variance that each parameter explains, a panel an objective."""
-    most = max(len(of_one) for of_one in shares.values())
-    figure = _figure(7, len(shares) * (0.42 * most + 1.1) + 0.5)
-    axes = figure.subplots(len(shares), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, of_one) in zip(axes, shares.items(), strict=True):
-        parameters = sorted(of_one, key=lambda key: of_one[key])
+def draw_importance(path: Path, found: Sequence[Importance]) -> None:
+    """Draw the share of the variance that each parameter explains, a panel for each objective and condition."""
+    rows = [len(one.shares) + 2 for one in found]  # and two for its title
+    figure = _figure(7, 0.42 * sum(rows) + 0.7)
+    axes = figure.subplots(len(found), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
+    for axis, one in zip(axes, found, strict=True):
+        parameters = sorted(one.shares, key=lambda key: one.shares[key])
         labels = short_labels(parameters)
-        bars = axis.barh([labels[key] for key in parameters], [of_one[key] for key in parameters], color=BLUE)
+        bars = axis.barh([labels[key] for key in parameters], [one.shares[key] for key in parameters], color=BLUE)
         axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
-        axis.set_title(f"importance for {_label(name)}", loc="left", fontsize=11)
+        where = f" where {one.where}" if one.where else ""
+        title = f"importance for {_label(one.objective)}{where} ({one.trials} completed trials)"
+        axis.set_title(title, loc="left", fontsize=11)
         axis.set_xlim(0, 1.08)
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
-    axes[-1].set_xlabel(f"share of the explained variance (fANOVA, {count} completed trials)")
+    axes[-1].set_xlabel("share of the explained variance (fANOVA)")
     _save(figure, path)
 
 

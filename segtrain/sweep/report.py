@@ -19,8 +19,9 @@ from segtrain.results.rows import make_results
 from segtrain.results.show import results_text
 from segtrain.sweep.files import write_csv, write_json
 from segtrain.sweep.history import Past, history, history_table, trials_table
-from segtrain.sweep.importance import importance, importance_table
+from segtrain.sweep.importance import Importance, importance, importance_table
 from segtrain.sweep.search import Plan
+from segtrain.sweep.space import Space
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 
@@ -55,7 +56,7 @@ def finish(worker: Worker) -> None:
     search, folder = worker.search, worker.folder
     trials = search.trials()
     past = history(trials, worker.objectives)
-    said = write_reports(search.study, trials, worker.objectives, folder)
+    said = write_reports(search.study, trials, worker.objectives, search.space, folder)
     if (shown := _results(folder)) is not None:
         log.info(f"\n{shown}\n")
     log.info(_counts(search, past))
@@ -68,7 +69,7 @@ def finish(worker: Worker) -> None:
 
 
 def write_reports(
-    study: optuna.Study, trials: Sequence[FrozenTrial], objectives: Mapping[str, str], folder: Path
+    study: optuna.Study, trials: Sequence[FrozenTrial], objectives: Mapping[str, str], space: Space, folder: Path
 ) -> list[str]:
     """Write trials.csv, history and importance as CSV and PNG, and return what there is to say of them."""
     if not trials:
@@ -77,16 +78,16 @@ def write_reports(
     write_csv(folder / "trials.csv", *trials_table(past, objectives))
     write_csv(folder / "history.csv", *history_table(past, objectives))
     said: list[str] = []
-    shares: dict[str, dict[str, float]] = {}
+    found: list[Importance] = []
     try:
         with requirement("scikit-learn", SKLEARN):
-            shares, said = importance(study, trials, list(objectives))
+            found, said = importance(study, trials, list(objectives), space)
     except ValueError as error:
         said.append(str(error))
-    if shares:
-        write_csv(folder / "importance.csv", *importance_table(shares))
+    if found:
+        write_csv(folder / "importance.csv", *importance_table(found))
     try:
-        _draw(past, objectives, shares, folder, title=f"search {study.study_name}")
+        _draw(past, objectives, found, folder, title=f"search {study.study_name}")
     except ValueError as error:
         said.append(str(error))
     return said
@@ -95,7 +96,7 @@ def write_reports(
 def _draw(
     past: Sequence[Past],
     objectives: Mapping[str, str],
-    shares: Mapping[str, Mapping[str, float]],
+    found: Sequence[Importance],
     folder: Path,
     *,
     title: str,
@@ -105,8 +106,8 @@ def _draw(
 
     complete = sum(trial.state == "complete" for trial in past)
     pictures.draw_history(folder / "history.png", past, objectives, title=title)
-    if shares:
-        pictures.draw_importance(folder / "importance.png", shares, count=complete)
+    if found:
+        pictures.draw_importance(folder / "importance.png", found)
     if len(objectives) == 2 and complete:
         pictures.draw_front(folder / "front.png", past, objectives, title=title)
 

@@ -23,6 +23,13 @@ from segtrain.sweep.search import Plan
 from segtrain.sweep.study import Search
 from segtrain.sweep.written_space import parse_space
 
+SPACE = parse_space(
+    {
+        "optimizer.lr": "tag(log, interval(1e-4, 1e-1))",
+        "loss": "choice(ce, focal)",
+        "loss.gamma": {"range": "interval(1, 4)", "when": "loss=focal"},
+    }
+)
 MIOU = {"val/miou": "max"}
 BOTH = {"val/miou": "max", "perf/latency_ms": "min"}
 LR, LOSS, GAMMA = (
@@ -68,7 +75,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def written(study: optuna.Study, objectives: dict[str, str], folder: Path) -> list[str]:
     trials: Sequence[FrozenTrial] = study.get_trials()
-    return write_reports(study, trials, objectives, folder)
+    return write_reports(study, trials, objectives, SPACE, folder)
 
 
 def test_the_tables_have_every_trial_and_the_best_so_far(tmp_path: Path) -> None:
@@ -89,20 +96,50 @@ def test_the_tables_have_every_trial_and_the_best_so_far(tmp_path: Path) -> None
 def test_importance_is_optunas_and_finds_what_matters(tmp_path: Path) -> None:
     study = study_of(40, MIOU)
     said = written(study, MIOU, tmp_path)
-    shares = {row["parameter"]: float(row["val/miou"]) for row in rows(tmp_path / "importance.csv")}
+    table = rows(tmp_path / "importance.csv")
+    assert {row["objective"] for row in table} == {"val/miou"}
+    shares = {row["parameter"]: float(row["share"]) for row in table if not row["where"]}
     theirs = optuna.importance.get_param_importances(
         study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0), params=["loss", "optimizer.lr"]
     )
     assert shares == pytest.approx(theirs)
     assert shares["optimizer.lr"] > 0.9
-    assert said[0] == "importance says nothing of loss.gamma: searched in some trials only, or always the same"
-    assert "sum to 1" in said[1]
+    assert len(said) == 1
+    assert "sum to 1" in said[0]
+
+
+def test_what_is_searched_under_a_condition_has_its_importance_among_those_trials(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="tiny", direction="maximize")
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        trial = trial_of(rng, 0)
+        if "loss.gamma" in trial.params:  # which alone matters there
+            trial.values = [trial.params["loss.gamma"]]
+        study.add_trial(trial)
+    written(study, MIOU, tmp_path)
+    table = rows(tmp_path / "importance.csv")
+    focal = [row for row in table if row["where"] == "loss=focal"]
+    assert {row["parameter"] for row in focal} == {"optimizer.lr", "loss.gamma"}
+    assert {int(row["trials"]) for row in focal} == {sum("loss.gamma" in trial.params for trial in study.trials)}
+    shares = {row["parameter"]: float(row["share"]) for row in focal}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["loss.gamma"] > 0.9
+    assert {row["parameter"] for row in table if not row["where"]} == {"optimizer.lr", "loss"}
+
+
+def test_a_condition_that_few_trials_meet_is_told() -> None:
+    study = study_of(20, MIOU)
+    rare = [t for t in study.trials if "loss.gamma" not in t.params]
+    rare += [t for t in study.trials if "loss.gamma" in t.params][: LEAST - 1]
+    found, said = importance(study, rare, ["val/miou"], SPACE)
+    assert [one.where for one in found] == [""]
+    assert said[0] == "importance says nothing of loss.gamma: of one value, or in fewer than 8 completed trials"
 
 
 def test_too_few_trials_have_no_importance_and_that_is_said() -> None:
     study = study_of(4, MIOU)
-    shares, said = importance(study, study.get_trials(), ["val/miou"])
-    assert shares == {}
+    found, said = importance(study, study.get_trials(), ["val/miou"], SPACE)
+    assert found == []
     assert f"needs {LEAST} completed trials, and there are 4" in said[0]
 
 
@@ -110,8 +147,8 @@ def test_trials_that_all_score_the_same_have_no_importance() -> None:
     study = optuna.create_study(direction="maximize")
     for lr in np.linspace(0.001, 0.1, LEAST):
         study.add_trial(create_trial(values=[0.5], params={"lr": float(lr)}, distributions={"lr": LR}))
-    shares, said = importance(study, study.get_trials(), ["val/miou"])
-    assert (shares, said) == ({}, ["importance for val/miou: all trials have the same"])
+    found, said = importance(study, study.get_trials(), ["val/miou"], parse_space({"lr": "interval(0, 1)"}))
+    assert (found, said) == ([], ["importance for val/miou: all trials have the same"])
 
 
 @pytest.mark.parametrize("objectives", [MIOU, BOTH])
