@@ -73,8 +73,9 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
     if cfg["resume"] is not None:
         raise UserError("resume: a search goes on by its own command, and its trials with it; leave it out")
     check_launcher(cfg, overrides)
-    space = parse_space(cfg["sweep"]["space"] or {})
-    for line in uncovered(space):
+    words = cfg["sweep"]["space"] or {}
+    space = parse_space(words)
+    for line in uncovered(words, space):
         log.info(line)
     objectives, settings = _objectives(cfg), _settings(cfg)
     report(

@@ -38,11 +38,18 @@ def parse_space(words: Mapping[str, Any]) -> Space:
     return Space(tuple(_in_order(Space(tuple(several)))))
 
 
-def uncovered(space: Space) -> list[str]:
-    """Return a sentence for each key that has ranges by condition, and no range for some choices."""
+def uncovered(words: Mapping[str, Any], space: Space) -> list[str]:
+    """Return a sentence for each key that has ranges by condition, and no range for some choices.
+
+    Args:
+        words: as of `parse_space`.
+        space: which it returned.
+    """
     sentences = []
-    for key in dict.fromkeys(parameter.key for parameter in space.parameters if parameter.several):
+    for key, value in _flatten(words):
         conditions = [parameter.when for parameter in space.of(key) if parameter.when is not None]
+        if not conditions or not isinstance(value, Mapping) or not isinstance(value["when"], Mapping):
+            continue
         other, has = conditions[0][0], {choice for _, choices in conditions for choice in choices}
         left = [choice for above in space.of(other) for choice in choices_of(above) if choice not in has]
         if left:

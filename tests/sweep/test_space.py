@@ -142,10 +142,14 @@ def test_where_typed_choices_are_fewer_what_depends_on_the_others_is_not_searche
 
 
 def test_choices_without_a_range_are_told() -> None:
-    assert uncovered(parse_space(EACH_ITS_OWN)) == [
-        "lr: no range for optimizer=rprop, whose trials have the config's value"
-    ]
-    assert uncovered(parse_space(CONDITIONAL)) == []
+    def told(words: dict[str, Any]) -> list[str]:
+        return uncovered(words, parse_space(words))
+
+    assert told(EACH_ITS_OWN) == ["lr: no range for optimizer=rprop, whose trials have the config's value"]
+    few = {**EACH_ITS_OWN, "optimizer": {"typed": "choice(sgd, lion)"}}
+    assert told(few) == ["lr: no range for optimizer=lion, whose trials have the config's value"]
+    assert told({**EACH_ITS_OWN, "optimizer": {"typed": "choice(sgd, adamw)"}}) == []
+    assert told(CONDITIONAL) == []
 
 
 def test_values_may_be_given_by_key() -> None:
