@@ -186,6 +186,7 @@ class SearchSettings:
     warmup: int
     objectives: Any
     space: Any
+    ranges: dict[str, Any]
 
 
 @dataclass

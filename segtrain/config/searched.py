@@ -11,7 +11,7 @@ from segtrain.config.schema import SweepConfig, TrainConfig
 from segtrain.errors import UserError
 
 SPACE = "sweep.space."
-TYPED = "typed"  # the key of a range of the command line, beside that of a file
+RANGES = "sweep.ranges"
 WORD = re.compile(r"(choice|range|interval|tag|int|float|shuffle|sort|glob)\(")
 OWN = {field.name for field in dataclasses.fields(SweepConfig)} - {
     field.name for field in dataclasses.fields(TrainConfig)
@@ -25,7 +25,7 @@ NOT_SEARCHED = {
 
 
 def gather_ranges(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with all ranges in one override of `sweep.space`: Hydra takes them with -m only.
+    """Return the arguments with all ranges in one override of `sweep.ranges`: Hydra takes them with -m only.
 
     `optimizer.lr=interval(0.1,1)` and `model=unet,fcn` add a parameter to the space, or give one another range;
     `~sweep.space.KEY` takes one out.
@@ -50,8 +50,8 @@ def gather_ranges(arguments: Sequence[str]) -> list[str]:
             found[_searchable(re.sub(rf"^\+*{re.escape(SPACE)}", "", key), argument)] = text
     if not found:
         return kept
-    entries = [f"{key}:{'null' if text is None else f'{{{TYPED}:{_quoted(text)}}}'}" for key, text in found.items()]
-    return [*kept, f"++{SPACE[:-1]}={{{','.join(entries)}}}"]
+    entries = [f"{key}:{'null' if text is None else _quoted(text)}" for key, text in found.items()]
+    return [*kept, f"++{RANGES}={{{','.join(entries)}}}"]
 
 
 def _is_range(argument: str, text: str) -> bool:

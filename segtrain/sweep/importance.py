@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from segtrain.sweep.space import Space, by_key, condition_of
+from segtrain.sweep.space import Parameter, Space, by_key, condition_of
 
 LEAST = 8  # completed trials, below which a forest has nothing to learn from
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What parameters explain of an objective, among the trials that have them all.
+    """What parameters explain of an objective, among trials that have them all.
 
     Attributes:
         objective: a name in metrics.json.
@@ -47,33 +48,69 @@ def importance(
     found: list[Importance] = []
     said: list[str] = []
     explained: set[str] = set()
-    for where, names in _groups(space).items():
-        among = [trial for trial in complete if names <= trial.params.keys()]
-        if len(among) < LEAST:
+    for where, parameters in _groups(space).items():
+        among = [trial for trial in complete if {p.name for p in parameters} <= trial.params.keys()]
+        if len(among) < LEAST or (where and len(among) == len(complete)):
             continue
-        everywhere = set.intersection(*(set(trial.params) for trial in among))
-        varied = {name for name in everywhere if len({repr(trial.params[name]) for trial in among}) > 1}
-        if where and not names & varied:
+        copy, varied = _by_key(study, among)
+        if where and not varied & {parameter.key for parameter in parameters}:
             continue
         explained |= varied
-        shares, why = _shares(_only(among, study), objectives, varied, where)
+        shares, why = _shares(copy, objectives, varied, where)
         found += shares
         said += why
-    if left := [parameter.name for parameter in space.parameters if parameter.name not in explained]:
-        said.insert(
-            0, f"importance says nothing of {', '.join(left)}: of one value, or in fewer than {LEAST} completed trials"
-        )
+    if left := dict.fromkeys(parameter.key for parameter in space.parameters if parameter.key not in explained):
+        few = f"of one value, or in fewer than {LEAST} completed trials"
+        said.insert(0, f"importance says nothing of {', '.join(left)}: {few}")
     if found:
         said.append("importance: shares of what the parameters explain together, which may be noise; they sum to 1")
     return found, said
 
 
-def _groups(space: Space) -> dict[str, set[str]]:
-    """Return {condition: names of the parameters that it lets be searched}; those of all trials come first."""
-    groups: dict[str, set[str]] = {"": set()}
+def _groups(space: Space) -> dict[str, list[Parameter]]:
+    """Return {condition: the parameters that it lets be searched}; those of all trials come first."""
+    groups: dict[str, list[Parameter]] = {"": []}
     for parameter in space.parameters:
-        groups.setdefault(condition_of(parameter) if parameter.when else "", set()).add(parameter.name)
+        groups.setdefault(condition_of(parameter) if parameter.when else "", []).append(parameter)
     return groups
+
+
+def _by_key(study: optuna.Study, trials: Sequence[FrozenTrial]) -> tuple[optuna.Study, set[str]]:
+    """Return a study in memory of these trials alone, and the keys that all of them have, with different values.
+
+    A key that has several ranges by condition is one parameter there, whose range holds them all.
+    """
+    values = [by_key(trial.params) for trial in trials]
+    ranges = [by_key(trial.distributions) for trial in trials]
+    common = set.intersection(*map(set, values))
+    varied = {key for key in common if len({repr(of_one[key]) for of_one in values}) > 1}
+    merged = {key: whole for key in varied if (whole := _whole([of_one[key] for of_one in ranges])) is not None}
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials(
+        create_trial(
+            values=trial.values,
+            params={key: of_one[key] for key in merged},
+            distributions=merged,
+        )
+        for trial, of_one in zip(trials, values, strict=True)
+    )
+    return copy, set(merged)
+
+
+def _whole(ranges: Sequence[BaseDistribution]) -> BaseDistribution | None:
+    """Return the least range that holds all; None if they are of different kinds."""
+    first = ranges[0]
+    if all(other == first for other in ranges):
+        return first
+    if all(isinstance(other, CategoricalDistribution) for other in ranges):
+        choices = [choice for other in ranges if isinstance(other, CategoricalDistribution) for choice in other.choices]
+        return CategoricalDistribution(list(dict.fromkeys(choices)))
+    for kind in (IntDistribution, FloatDistribution):
+        numbers = [other for other in ranges if isinstance(other, kind)]
+        if len(numbers) == len(ranges) and len({other.log for other in numbers}) == 1:
+            low, high = min(other.low for other in numbers), max(other.high for other in numbers)
+            return kind(low, high, log=numbers[0].log)  # type: ignore[arg-type]
+    return None
 
 
 def _shares(
@@ -98,7 +135,7 @@ def _shares(
         except RuntimeError as error:  # a forest that found nothing to split by
             said.append(f"importance for {words}: {error}")
             continue
-        found.append(Importance(objective, where, len(trials), by_key(shares)))
+        found.append(Importance(objective, where, len(trials), dict(shares)))
     return found, said
 
 
@@ -112,10 +149,3 @@ def importance_table(found: Sequence[Importance]) -> tuple[list[str], list[list[
 
 def _value(index: int, trial: FrozenTrial) -> float:
     return float(trial.values[index])
-
-
-def _only(trials: Sequence[FrozenTrial], study: optuna.Study) -> optuna.Study:
-    """Return a study in memory of these trials alone."""
-    copy = optuna.create_study(directions=study.directions)
-    copy.add_trials(trials)
-    return copy

@@ -59,12 +59,12 @@ def read_scores(folder: Path, monitor: str) -> list[tuple[int, float]]:
 
 
 def was_last_validation(folder: Path) -> bool:
-    """Say whether a run has validated for the last time: after its max_epochs, or its max_steps."""
+    """Say whether a run has validated for the last time: no other validation is due before its max_epochs or steps."""
     rows, limits = read_rows(folder / "metrics.csv"), _limits(folder)
     if not rows or limits is None:
         return False
-    done = {"epoch": int(rows[-1]["epoch"]) + 1, "step": int(rows[-1]["step"])}
-    return any(0 < limit <= done[unit] for unit, limit in limits.items())
+    due = {"epoch": int(rows[-1]["epoch"]) + 1 + limits["every"], "step": int(rows[-1]["step"]) + 1}
+    return any(0 < limits[unit] < next_one for unit, next_one in due.items())
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -77,12 +77,17 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def _limits(folder: Path) -> dict[str, int] | None:
-    """Return after how many epochs and steps a run ends by its config.yaml, -1 for no limit; None while it has none."""
+    """Return after how many epochs and steps a run ends, -1 for no limit, and how often it validates in epochs.
+
+    None as long as it has no config.yaml.
+    """
     path = folder / "config.yaml"
     if not path.is_file():
         return None
     try:
         config = OmegaConf.load(path)
-        return {unit: int(OmegaConf.select(config, f"trainer.max_{unit}s") or -1) for unit in ("step", "epoch")}
+        keys = {"step": "max_steps", "epoch": "max_epochs", "every": "check_val_every_n_epoch"}
+        found = {name: OmegaConf.select(config, f"trainer.{key}") for name, key in keys.items()}
+        return {name: int(value or (1 if name == "every" else -1)) for name, value in found.items()}
     except (OSError, OmegaConfBaseException):
         return None

@@ -24,7 +24,7 @@ from segtrain.sweep.storage import local_url, open_search
 from segtrain.sweep.study import Search
 from segtrain.sweep.worker import Worker
 from segtrain.sweep.worker_job import JobWorker, in_worker_job
-from segtrain.sweep.written_space import parse_space, uncovered
+from segtrain.sweep.written_space import left_out, parse_space
 
 log = logging.getLogger("segtrain")
 
@@ -59,7 +59,7 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
 
     Args:
         cfg: what `check_keys` returned.
-        overrides: the command's, with all ranges in one of `sweep.space`.
+        overrides: the command's, with all ranges in one of `sweep.ranges`.
         config_dirs: folders of the user's YAML files.
 
     Raises:
@@ -73,9 +73,9 @@ def make_plan(cfg: dict[str, Any], overrides: Sequence[str], *, config_dirs: Seq
     if cfg["resume"] is not None:
         raise UserError("resume: a search goes on by its own command, and its trials with it; leave it out")
     check_launcher(cfg, overrides)
-    words = cfg["sweep"]["space"] or {}
-    space = parse_space(words)
-    for line in uncovered(words, space):
+    words, typed = cfg["sweep"]["space"] or {}, cfg["sweep"]["ranges"]
+    space = parse_space(words, typed)
+    for line in left_out(words, typed, space):
         log.info(line)
     objectives, settings = _objectives(cfg), _settings(cfg)
     report(
@@ -161,11 +161,11 @@ def trial_overrides(overrides: Sequence[str], space: Space) -> Iterator[str]:
     """
     searched = {parameter.key.lstrip("+") for parameter in space.parameters}
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
+        key, _, value = override.lstrip("+~").partition("=")
         if key in searched:
             raise UserError(
                 f"{key}: it is searched, and {override!r} gives it a value; leave one out (~sweep.space.{key} does "
-                "not search it)"
+                f"not search it), or give {key}=choice({value})"
             )
         if key.startswith(OF_GRIDS):
             raise UserError(f"{key}: it is of grids (segtrain train -m), and a search runs its trials itself")

@@ -59,7 +59,7 @@ class Space:
         return [parameter for parameter in self.parameters if parameter.key == key]
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        """Return the overrides of values, by name or by key; groups come before the keys in them."""
+        """Return the overrides of values, by name or by key, in the order of the parameters."""
         left = by_key(values)
         keys = dict.fromkeys(parameter.key for parameter in self.parameters)
         overrides = [_override(key, left.pop(key)) for key in keys if key in left]

@@ -1,60 +1,98 @@
 """A search space as it is written, in Hydra's override words: choice, range, interval, and tag(log, ...)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
-from optuna.distributions import CategoricalDistribution
 
-from segtrain.config.searched import TYPED
 from segtrain.config.suggest import did_you_mean
 from segtrain.errors import UserError, first_line
+from segtrain.sweep.conditions import holding, in_order, refuse_unknown, without_range
 from segtrain.sweep.ranges import WORDS, distribution_of
-from segtrain.sweep.space import Parameter, Space, choices_of, condition_of
+from segtrain.sweep.space import Parameter, Space, choices_of
+
+Condition = tuple[str, tuple[str, ...]]
 
 
-def parse_space(words: Mapping[str, Any]) -> Space:
+def parse_space(words: Mapping[str, Any], typed: Mapping[str, str | None] | None = None) -> Space:
     """Return the space of {key: range}, or {key: {range: ..., when: KEY=CHOICE}} where it depends on another choice.
 
     `when: KEY=CHOICE,CHOICE` holds for each of the choices, and {key: {when: {KEY=CHOICE: range, ...}}} has a range
     for each condition. {optimizer: {lr: range}} is the same as {optimizer.lr: range}, and a key whose range is null is
-    not searched. A range that was typed takes the place of a file's, and where it has fewer choices, conditions on the
-    others have no meaning.
+    not searched.
+
+    Args:
+        words: of a file.
+        typed: {key: range} of the command line. They add to the file's, or take the place of its ranges under their
+            conditions; null takes one out. Where choices become fewer, what depends on the others is not searched.
 
     Raises:
         UserError: naming the key whose range is no range, runs the wrong way round, or depends on what is not there.
     """
     flat = _flatten(words)
-    if not flat:
-        raise UserError(f"sweep.space: nothing to search; give keys of the config their {WORDS}")
     _refuse_twice([key for key, _ in flat])
-    parameters = [parameter for key, value in flat for parameter in _parameters(key, value)]
-    typed = {key for key, value in flat if isinstance(value, Mapping) and value.get(TYPED) is not None}
-    space = Space(tuple(_conditions_checked(parameters, loose=typed)))
+    of_file = {key: _parameters(key, value) for key, value in flat}
+    given = _by_place(of_file, typed or {})
+    added = [parse_range(key, text) for key, text in given.items() if key not in of_file and text is not None]
+    refuse_unknown([parameter for listed in of_file.values() for parameter in listed] + added)
+    kept = {key: _replaced(key, listed, given[key]) if key in given else listed for key, listed in of_file.items()}
+    parameters = [parameter for listed in kept.values() for parameter in listed] + added
+    if not parameters:
+        raise UserError(f"sweep.space: nothing to search; give keys of the config their {WORDS}")
+    space = Space(tuple(holding(parameters, [key for key, text in given.items() if text is not None])))
     several = [replace(parameter, several=len(space.of(parameter.key)) > 1) for parameter in space.parameters]
-    return Space(tuple(_in_order(Space(tuple(several)))))
+    return Space(tuple(in_order(several)))
 
 
-def uncovered(words: Mapping[str, Any], space: Space) -> list[str]:
-    """Return a sentence for each key that has ranges by condition, and no range for some choices.
+def left_out(words: Mapping[str, Any], typed: Mapping[str, str | None], space: Space) -> list[str]:
+    """Return a sentence for each key of a file that is not searched, or not for all choices it has a condition on.
 
     Args:
         words: as of `parse_space`.
+        typed: as well.
         space: which it returned.
     """
     sentences = []
     for key, value in _flatten(words):
-        conditions = [parameter.when for parameter in space.of(key) if parameter.when is not None]
-        if not conditions or not isinstance(value, Mapping) or not isinstance(value["when"], Mapping):
+        when = value.get("when") if isinstance(value, Mapping) else None
+        taken_out = any(text is None and key.lstrip("+") == other.lstrip("+") for other, text in typed.items())
+        if when is None or taken_out:
             continue
-        other, has = conditions[0][0], {choice for _, choices in conditions for choice in choices}
-        left = [choice for above in space.of(other) for choice in choices_of(above) if choice not in has]
-        if left:
-            sentences.append(f"{key}: no range for {other}={','.join(left)}, whose trials have the config's value")
-    return sentences
+        conditions = [_condition(key, each) for each in (when if isinstance(when, Mapping) else [when])]
+        sentences.append(without_range(key, conditions, space))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _by_place(of_file: Mapping[str, Any], typed: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return typed ranges by the file's spelling of their keys, with a + or without.
+
+    One whose key is taken out too is not the file's any more: it has none of its conditions.
+    """
+    spelled = {key.lstrip("+"): key for key in of_file}
+    taken_out = {key for key, text in typed.items() if text is None}
+    found = {
+        key if text is not None and key.lstrip("+") in taken_out else spelled.get(key.lstrip("+"), key): text
+        for key, text in typed.items()
+    }
+    for key, text in found.items():
+        if text is None and key not in of_file:
+            known = list(of_file)
+            raise UserError(
+                f"~sweep.space.{key}: it is not searched.{did_you_mean(key, known)} (searched: {', '.join(known)})"
+            )
+    return found
+
+
+def _replaced(key: str, parameters: list[Parameter], text: str | None) -> list[Parameter]:
+    """Return a typed range under all conditions of those that it takes the place of; nothing for null."""
+    if text is None:
+        return []
+    conditions = [parameter.when for parameter in parameters if parameter.when is not None]
+    choices = tuple(choice for _, listed in conditions for choice in listed)
+    return [replace(parse_range(key, text), when=(conditions[0][0], choices) if conditions else None)]
 
 
 def parse_range(key: str, text: object, where: str = "") -> Parameter:
@@ -100,7 +138,7 @@ def _flatten(words: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]
     """Return (dotted key, range) of nested mappings, without those whose range is null."""
     flat = []
     for key, value in words.items():
-        if isinstance(value, Mapping) and not value.keys() & {"range", "when", TYPED}:
+        if isinstance(value, Mapping) and not value.keys() & {"range", "when"}:
             flat += _flatten(value, f"{above}{key}.")
         elif value is not None:
             flat.append((f"{above}{key}", value))
@@ -117,19 +155,13 @@ def _parameters(key: str, value: Any) -> list[Parameter]:
     """Return the parameter of a key, or one for each condition that has a range of its own."""
     if not isinstance(value, Mapping):
         return [parse_range(key, value)]
-    if unknown := value.keys() - {"range", "when", TYPED}:
+    if unknown := value.keys() - {"range", "when"}:
         raise UserError(f"sweep.space.{key}.{sorted(unknown)[0]}: no such key (takes range and when)")
-    when, typed = value.get("when"), value.get(TYPED)
+    text, when = value.get("range"), value.get("when")
     if isinstance(when, Mapping):
-        if value.get("range") is not None:
+        if text is not None:
             raise UserError(f"sweep.space.{key}: a range, and ranges by condition below `when`; leave one out")
-        parameters = _by_condition(key, when)
-        if typed is None:
-            return parameters
-        conditions = [parameter.when for parameter in parameters if parameter.when is not None]
-        choices = tuple(choice for _, listed in conditions for choice in listed)
-        return [replace(parse_range(key, typed), when=(conditions[0][0], choices))]
-    text = value.get("range") if typed is None else typed
+        return _by_condition(key, when)
     if text is None:
         raise UserError(f"sweep.space.{key}.range: missing; give its {WORDS}")
     return [replace(parse_range(key, text), when=None if when is None else _condition(key, when))]
@@ -156,75 +188,10 @@ def _by_condition(key: str, ranges: Mapping[str, Any]) -> list[Parameter]:
     ]
 
 
-def _condition(key: str, when: object) -> tuple[str, tuple[str, ...]]:
+def _condition(key: str, when: object) -> Condition:
     """Return (key, choices) of KEY=CHOICE,CHOICE."""
     other, _, choice = (part.strip() for part in str(when).partition("="))
     if not other or not choice or not isinstance(when, str):
         raise UserError(f"sweep.space.{key}.when: {when!r} is no KEY=CHOICE, such as loss=focal")
     listed = choice if choice.startswith("choice(") else f"choice({choice})"
     return other, tuple(choices_of(parse_range(other, listed)))  # a choice is written as the parameter's are
-
-
-def _conditions_checked(parameters: Sequence[Parameter], *, loose: set[str]) -> list[Parameter]:
-    """Return the parameters whose conditions can hold.
-
-    Args:
-        parameters: all of them.
-        loose: keys of which a condition may name choices that they do not have: those never hold.
-
-    Raises:
-        UserError: for a condition on what is not searched, or on a choice that is not there.
-    """
-    while True:
-        space = Space(tuple(parameters))
-        kept = [checked for parameter in parameters if (checked := _checked(parameter, space, loose)) is not None]
-        if len(kept) == len(parameters):
-            return kept
-        loose = loose | {parameter.key for parameter in parameters if _checked(parameter, space, loose) is None}
-        parameters = kept
-
-
-def _checked(parameter: Parameter, space: Space, loose: set[str]) -> Parameter | None:
-    """Return a parameter without a condition that always holds; None where it never does."""
-    if parameter.when is None:
-        return parameter
-    key, choices = parameter.when
-    where = f"sweep.space.{parameter.key}.when: {condition_of(parameter)}"
-    above = space.of(key)
-    if not above and key in loose:
-        return None
-    if not above:
-        searched = dict.fromkeys(parameter.key for parameter in space.parameters)
-        raise UserError(
-            f"{where}, and {key} is not searched (searched: {', '.join(searched)}); {key}=choice({choices[0]}) keeps it"
-        )
-    if not all(isinstance(other.distribution, CategoricalDistribution) for other in above):
-        raise UserError(f"{where}, and {key} has no choices but a range; a condition is one of choice(...)")
-    has = [choice for other in above for choice in choices_of(other)]
-    unknown = [choice for choice in choices if choice not in has]
-    if unknown and key not in loose:
-        raise UserError(
-            f"{where}, and {key} has no choice {unknown[0]}.{did_you_mean(unknown[0], has)} (has: {', '.join(has)})"
-        )
-    left = tuple(choice for choice in choices if choice in has)
-    if set(left) == set(has) and all(other.when is None for other in above):
-        return replace(parameter, when=None)
-    return replace(parameter, when=(key, left)) if left else None
-
-
-def _in_order(space: Space) -> list[Parameter]:
-    """Return conditions before what depends on them, and groups before the keys in them."""
-    ordered: list[Parameter] = []
-
-    def add(parameter: Parameter, above: tuple[str, ...]) -> None:
-        if parameter.key in above:
-            raise UserError(f"sweep.space.{parameter.key}.when: depends on itself, by {' and '.join(above)}")
-        if parameter.when is not None:
-            for other in space.of(parameter.when[0]):
-                add(other, (*above, parameter.key))
-        if parameter not in ordered:
-            ordered.append(parameter)
-
-    for parameter in space.parameters:
-        add(parameter, ())
-    return ordered

@@ -183,6 +183,9 @@ def test_a_minimised_score_has_its_least_as_best(tmp_path: Path) -> None:
     [
         ("{max_epochs: 3}", True),
         ("{max_epochs: 4}", False),
+        ("{max_epochs: 5, check_val_every_n_epoch: 3}", True),
+        ("{max_epochs: 6, check_val_every_n_epoch: 3}", False),
+        ("{max_epochs: 4, check_val_every_n_epoch: null}", False),
         ("{max_epochs: -1, max_steps: 30}", True),
         ("{max_epochs: 3, max_steps: 1000}", True),
         ("{max_epochs: 4, max_steps: 31}", False),

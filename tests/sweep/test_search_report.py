@@ -20,6 +20,7 @@ from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
 from segtrain.sweep.samplers import SamplerSettings
 from segtrain.sweep.search import Plan
+from segtrain.sweep.space import by_key
 from segtrain.sweep.study import Search
 from segtrain.sweep.written_space import parse_space
 
@@ -125,6 +126,39 @@ def test_what_is_searched_under_a_condition_has_its_importance_among_those_trial
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["loss.gamma"] > 0.9
     assert {row["parameter"] for row in table if not row["where"]} == {"optimizer.lr", "loss"}
+
+
+def test_a_key_with_several_ranges_has_its_share_among_all_trials() -> None:
+    space = parse_space(
+        {
+            "m": "choice(u, p)",
+            "e": {"when": {"m=u": "choice(r18, r50)", "m=p": "choice(r50, r101)"}},
+            "x": {"when": {"m=u": "interval(0, 1)", "m=p": "interval(0.5, 3)"}},
+            "mixed": {"when": {"m=u": "interval(0, 1)", "m=p": "tag(log, interval(1, 3))"}},
+            "s": {"range": "interval(0, 1)", "when": "e=r18,r50"},
+        }
+    )
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(80):
+        trial = study.ask()
+        values = by_key(space.draw(trial._suggest))
+        study.tell(trial, [{"r18": 0.0, "r50": 1.0, "r101": 2.0}[values["e"]], values["x"]])
+    found, said = importance(study, study.get_trials(), ["val/miou", "perf/latency_ms"], space)
+    shares = {(one.objective, one.where): one.shares for one in found}
+    assert {where for _, where in shares} == {"", "m=u", "m=p", "e=r18,r50"}
+    assert shares["val/miou", ""].keys() == {"m", "e", "x"}
+    assert shares["val/miou", ""]["e"] > 0.8
+    assert shares["perf/latency_ms", ""]["x"] > 0.8
+    assert shares["val/miou", "e=r18,r50"]["e"] > 0.8
+    assert shares["perf/latency_ms", "m=p"]["x"] > 0.8
+    assert len(said) == 1
+
+
+def test_a_condition_that_all_trials_met_is_no_panel_of_its_own() -> None:
+    study = study_of(40, MIOU)
+    focal = [trial for trial in study.trials if "loss.gamma" in trial.params]
+    found, _ = importance(study, focal, ["val/miou"], SPACE)
+    assert [(one.where, one.shares.keys()) for one in found] == [("", {"optimizer.lr", "loss.gamma"})]
 
 
 def test_a_condition_that_few_trials_meet_is_told() -> None:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from segtrain.errors import UserError
 from segtrain.sweep.combinations import combinations
 from segtrain.sweep.space import by_key
-from segtrain.sweep.written_space import parse_space, uncovered
+from segtrain.sweep.written_space import left_out, parse_space
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_one_range_by_condition_is_a_range_with_a_condition() -> None:
     assert parse_space({"a": by_condition, "b": "x,y"}) == parse_space({"a": one, "b": "x,y"})
 
 
-def texts(words: dict[str, Any]) -> dict[str, str]:
-    return parse_space(words).texts()
+def texts(words: dict[str, Any], **typed: str | None) -> dict[str, str]:
+    return parse_space(words, typed).texts()
 
 
 @pytest.mark.parametrize(
@@ -124,32 +124,84 @@ def texts(words: dict[str, Any]) -> dict[str, str]:
     ],
 )
 def test_a_typed_range_takes_the_place_of_a_files_under_its_conditions(of_a_file: Any, condition: str) -> None:
-    merged = {**({"range": of_a_file} if isinstance(of_a_file, str) else of_a_file), "typed": "interval(7, 8)"}
-    assert texts({"a": merged, "b": "x,y,z"}) == {"b": "x,y,z", "a": f"interval(7, 8){condition}"}
+    assert texts({"a": of_a_file, "b": "x,y,z"}, a="interval(7, 8)") == {
+        "b": "x,y,z",
+        "a": f"interval(7, 8){condition}",
+    }
+
+
+def test_typed_ranges_find_keys_however_a_file_has_them() -> None:
+    nested = {"optimizer": {"lr": "interval(0, 1)"}, "+loss.gamma": "interval(1, 2)"}
+    typed = {"optimizer.lr": "interval(0, 2)", "optimizer": "adamw,sgd", "loss.gamma": "interval(3, 4)"}
+    assert parse_space(nested, typed).texts() == {
+        "optimizer.lr": "interval(0, 2)",
+        "+loss.gamma": "interval(3, 4)",
+        "optimizer": "adamw,sgd",
+    }
+    assert parse_space(nested, {"loss.gamma": None}).texts() == {"optimizer.lr": "interval(0, 1)"}
+    with pytest.raises(UserError, match=r"~sweep\.space\.loss\.gama: it is not searched\. Did you mean \+?loss\.gamma"):
+        parse_space(nested, {"loss.gama": None})
+
+
+NARROWED = {
+    **EACH_ITS_OWN,
+    "momentum": {"range": "true,false", "when": "optimizer=sgd"},
+    "nesterov": {"range": "true,false", "when": "momentum=true"},
+}
 
 
 def test_where_typed_choices_are_fewer_what_depends_on_the_others_is_not_searched() -> None:
-    momentum = {"range": "interval(0.8, 0.9)", "when": "optimizer=sgd"}
-    nesterov = {"range": "true,false", "when": "momentum=true"}
-    words = {**EACH_ITS_OWN, "momentum": {"range": "true,false", "when": "optimizer=sgd"}, "nesterov": nesterov}
-    few = {"range": "choice(adamw, sgd)", "typed": "choice(adamw, muon)"}
-    assert texts({**words, "optimizer": few}) == {
+    assert texts(NARROWED, optimizer="choice(adamw, muon)") == {
         "optimizer": "choice(adamw, muon)",
         "lr": "tag(log, interval(1e-5, 1e-3))",  # holds in every trial now
     }
-    with pytest.raises(UserError, match=r"lr\.when: optimizer=sgd, and optimizer has no choice sgd"):
-        parse_space({**EACH_ITS_OWN, "optimizer": "choice(adamw, muon)", "momentum": momentum})  # a file's own
+    assert texts(NARROWED, optimizer="choice('sgd')")["nesterov"] == "true,false when momentum=True"
+    assert texts(NARROWED, optimizer="rprop,lion") == {"optimizer": "rprop,lion"}
+    with pytest.raises(UserError, match=r"nesterov\.when: momentum=True, and momentum is not searched"):
+        texts(NARROWED, momentum=None)
 
 
-def test_choices_without_a_range_are_told() -> None:
-    def told(words: dict[str, Any]) -> list[str]:
-        return uncovered(words, parse_space(words))
+def test_a_condition_of_a_file_on_a_choice_that_it_never_had_is_a_mistake() -> None:
+    wrong = {**NARROWED, "momentum": {"range": "true,false", "when": "optimizer=sdg"}}
+    for typed in ({}, {"optimizer": "choice(adamw, sgd)"}):
+        with pytest.raises(UserError, match=r"optimizer has no choice sdg\. Did you mean sgd\?"):
+            parse_space(wrong, typed)
+
+
+def test_a_typed_range_that_no_trial_would_have_is_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"lr: its range is only for optimizer=adamw,muon,sgd, which no trial has"):
+        texts(EACH_ITS_OWN, optimizer="rprop,lion", lr="interval(0, 1)")
+
+
+def test_the_space_is_the_same_whatever_is_dropped_beside_it() -> None:
+    chain = {
+        "b": "x,y,z",
+        "a": {"range": "p,q", "when": "b=x,y"},
+        "c": {"range": "interval(1, 2)", "when": "a=p,q"},
+        "d": {"range": "interval(3, 4)", "when": "b=z"},
+    }
+    few = texts(chain, b="x,y")
+    assert few == {"b": "x,y", "a": "p,q", "c": "interval(1, 2)"}
+    assert texts({key: chain[key] for key in "bac"}, b="x,y") == few
+
+
+def test_what_is_searched_in_no_trial_or_has_no_range_for_a_choice_is_told() -> None:
+    def told(words: dict[str, Any], **typed: str | None) -> list[str]:
+        return left_out(words, typed, parse_space(words, typed))
 
     assert told(EACH_ITS_OWN) == ["lr: no range for optimizer=rprop, whose trials have the config's value"]
-    few = {**EACH_ITS_OWN, "optimizer": {"typed": "choice(sgd, lion)"}}
-    assert told(few) == ["lr: no range for optimizer=lion, whose trials have the config's value"]
-    assert told({**EACH_ITS_OWN, "optimizer": {"typed": "choice(sgd, adamw)"}}) == []
+    assert told({**EACH_ITS_OWN, "lr": {"when": {**EACH_ITS_OWN["lr"]["when"], "optimizer=rprop": None}}}) == []
+    assert told(EACH_ITS_OWN, optimizer="choice(sgd, lion)") == [
+        "lr: no range for optimizer=lion, whose trials have the config's value"
+    ]
+    assert told(EACH_ITS_OWN, optimizer="choice(sgd, adamw)") == []
     assert told(CONDITIONAL) == []
+    assert told(NARROWED, optimizer="rprop,lion") == [
+        "lr: searched only where optimizer=adamw,muon,sgd, so in no trial",
+        "momentum: searched only where optimizer=sgd, so in no trial",
+        "nesterov: searched only where momentum=True, so in no trial",
+    ]
+    assert told(NARROWED, optimizer="rprop,lion", lr=None, momentum=None, nesterov=None) == []
 
 
 def test_values_may_be_given_by_key() -> None:
