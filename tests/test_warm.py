@@ -64,9 +64,9 @@ def test_two_draw_other_random_numbers(tmp_path: Path) -> None:
 
 
 def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    code = "import os; from pathlib import Path; from warm import run_warm, _started\n"
+    code = "import os; from pathlib import Path; from warm import run_warm, _running\n"
     code += "assert run_warm(['--version'], cwd=Path(), environment=os.environ, timeout=60).returncode == 0\n"
-    code += "print(*(f'{address} {server.pid}' for address, server in _started.items()), flush=True)\n"
+    code += "print(*(f'{address} {server.pid}' for address, server in _running), flush=True)\n"
     code += "os.kill(os.getpid(), 9)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, env=os.environ, capture_output=True, text=True

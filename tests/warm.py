@@ -64,25 +64,27 @@ def run_warm(
 
 
 _lock = threading.Lock()
-_started: dict[str, subprocess.Popen[bytes]] = {}  # at most one, by its address
+_running: list[tuple[str, subprocess.Popen[bytes]]] = []  # the server and where it listens, once it was needed
 
 
 def _address() -> str:
-    """Return where the server listens, started if it was not."""
+    """Return where the server listens, started if none is running."""
     with _lock:
-        if _started and next(iter(_started.values())).poll() is not None:
-            _started.clear()
-        if not _started:
-            address = f"{tempfile.mkdtemp(prefix='segtrain-warm-')}/socket"  # the server removes it
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # which torch reads when it is imported
-            server = subprocess.Popen([sys.executable, __file__, address], env=environment, stdin=subprocess.DEVNULL)
-            deadline = time.monotonic() + START
-            while not Path(address).exists():
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server of warm processes did not start (status {server.poll()})")
-                time.sleep(0.05)
-            _started.update({address: server})
-        return next(iter(_started))
+        if not _running or _running[0][1].poll() is not None:
+            _running[:] = [_start()]
+        return _running[0][0]
+
+
+def _start() -> tuple[str, subprocess.Popen[bytes]]:
+    address = f"{tempfile.mkdtemp(prefix='segtrain-warm-')}/socket"  # the server removes it
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # which torch reads when it is imported
+    server = subprocess.Popen([sys.executable, __file__, address], env=environment, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + START
+    while not Path(address).exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the server of warm processes did not start (status {server.poll()})")
+        time.sleep(0.05)
+    return address, server
 
 
 class _Server(ForkingMixIn, UnixStreamServer):

@@ -11,7 +11,6 @@ from segtrain.config.schema import SweepConfig, TrainConfig
 from segtrain.errors import UserError
 
 SPACE = "sweep.space."
-RANGES = "sweep.ranges"
 WORD = re.compile(r"(choice|range|interval|tag|int|float|shuffle|sort|glob)\(")
 OWN = {field.name for field in dataclasses.fields(SweepConfig)} - {
     field.name for field in dataclasses.fields(TrainConfig)
@@ -51,7 +50,7 @@ def gather_ranges(arguments: Sequence[str]) -> list[str]:
     if not found:
         return kept
     entries = [f"{key}:{'null' if text is None else _quoted(text)}" for key, text in found.items()]
-    return [*kept, f"++{RANGES}={{{','.join(entries)}}}"]
+    return [*kept, f"++sweep.ranges={{{','.join(entries)}}}"]
 
 
 def _is_range(argument: str, text: str) -> bool:

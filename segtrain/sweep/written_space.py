@@ -56,10 +56,10 @@ def left_out(words: Mapping[str, Any], typed: Mapping[str, str | None], space: S
         space: which it returned.
     """
     sentences = []
+    taken_out = {key.lstrip("+") for key, text in typed.items() if text is None}
     for key, value in _flatten(words):
         when = value.get("when") if isinstance(value, Mapping) else None
-        taken_out = any(text is None and key.lstrip("+") == other.lstrip("+") for other, text in typed.items())
-        if when is None or taken_out:
+        if when is None or key.lstrip("+") in taken_out:
             continue
         conditions = [_condition(key, each) for each in (when if isinstance(when, Mapping) else [when])]
         sentences.append(without_range(key, conditions, space))
