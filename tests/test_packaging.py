@@ -63,48 +63,48 @@ def test_the_installed_wheel_trains_from_an_empty_folder(wheel: Path, tmp_path: 
 def script(name: str, checkout: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", str(checkout / "scripts" / name)],
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **variables},
+        env={"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/"), **variables},
         cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a copy of what the scripts read, without an environment."""
+    """Return a copy of what the scripts read, without an environment; what is in its bin/ goes before the system's."""
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "bin").mkdir()
+    fake("df", "echo head; echo dev 99999999 0 99999999 0% /", tmp_path)  # whatever this machine's disk has
     return tmp_path
+
+
+def fake(program: str, does: str, checkout: Path) -> None:
+    path = checkout / "bin" / program
+    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.chmod(0o755)
 
 
 @pytest.mark.parametrize("name", ["demo.sh", "test.sh"])
 def test_the_scripts_refuse_an_old_python_in_a_sentence(name: str, checkout: Path) -> None:
-    old = checkout / "python3.9"
-    old.write_text('#!/bin/sh\ncase "$1" in --version) echo Python 3.9.1;; *) exit 1;; esac\n')
-    old.chmod(0o755)
-    done = script(name, checkout, PYTHON=str(old))
+    fake("python3.9", 'case "$1" in --version) echo Python 3.9.1;; *) exit 1;; esac', checkout)
+    done = script(name, checkout, PYTHON="python3.9")
     assert done.returncode == 1
     assert "segtrain: Python 3.11 or newer is needed (found: Python 3.9.1)" in done.stderr
     assert not (checkout / ".venv").exists()
 
 
 def test_a_full_disk_is_a_sentence(checkout: Path) -> None:
-    fakes = checkout / "bin"
-    fakes.mkdir()
-    (fakes / "df").write_text("#!/bin/sh\necho head\necho dev 100 99 1048576 99% /\n")
-    (fakes / "df").chmod(0o755)
-    done = script("demo.sh", checkout, PATH=f"{fakes}:{os.environ['PATH']}")
+    fake("df", "echo head; echo dev 100 99 1048576 99% /", checkout)
+    done = script("demo.sh", checkout)
     assert done.returncode == 1
     assert "has 1 GiB free and the installation needs" in done.stderr
 
 
 def test_a_failed_installation_is_a_sentence_and_is_tried_again(checkout: Path) -> None:
-    fakes = checkout / "bin"
-    fakes.mkdir()
-    (fakes / "uv").write_text("#!/bin/sh\nexit 1\n")
-    (fakes / "uv").chmod(0o755)
+    fake("uv", "exit 1", checkout)
     for _ in range(2):
-        done = script("demo.sh", checkout, PATH=f"{fakes}:{os.environ['PATH']}", PYTHON=sys.executable)
+        done = script("demo.sh", checkout, PYTHON=sys.executable)
         assert done.returncode == 1
         assert "uv could not make" in done.stderr
 
@@ -118,11 +118,8 @@ def test_an_installed_environment_is_used_without_the_network(stamp: str, checko
     text = (checkout / "pyproject.toml").read_bytes() + (checkout / "constraints.txt").read_bytes()
     sums = subprocess.run(["cksum"], input=text, capture_output=True, check=True).stdout.decode().strip()
     (checkout / ".venv" / stamp).write_text(f"{sums} {checkout}\n")
-    fakes = checkout / "bin"
-    fakes.mkdir()
-    (fakes / "uv").write_text("#!/bin/sh\nexit 1\n")
-    (fakes / "uv").chmod(0o755)
-    done = script("demo.sh", checkout, PATH=f"{fakes}:{os.environ['PATH']}")
+    fake("uv", "exit 1", checkout)
+    done = script("demo.sh", checkout)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ran with train\n"
 
