@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
         plan = search.make_plan(values, HydraConfig.get().overrides.task, config_dirs=dirs)
         search.check_trials(plan)
         study = search.open_study(plan, folder)
-        begin(plan, folder)
+        begin(plan, study, folder)
         worker = search.make_worker(plan, study, folder)
         with shown(worker):
             end = worker.run()

@@ -91,8 +91,8 @@ class Lost:
 class Lookout:
     """Looks for trials whose worker is dead.
 
-    A worker of this machine is known to be dead at once, by its lock. One of another machine is after `GRACE` seconds
-    without a heartbeat, and so is one that died before it had put its mark on the trial.
+    A worker of this machine is dead when its lock is free, and at once. One of another machine is after `GRACE`
+    seconds without a heartbeat, and so is one that died before it had put its mark on the trial.
 
     Args:
         study: Optuna's.
@@ -112,20 +112,22 @@ class Lookout:
         self.clock = clock
         self.unmarked: dict[int, float] = {}  # when trials without a mark were first seen, by number
 
-    def take_over(self, held: Collection[int], own: Mapping[str, str], *, retries: int) -> list[Lost]:
+    def take_over(
+        self, held: Collection[int], own: Mapping[str, str], *, retries: int, heartbeats: bool = True
+    ) -> list[Lost]:
         """Ask the lost trials again that were not lost too often, and return all that were.
 
         Args:
             held: numbers of the trials that this process runs.
             own: the mark of this process.
             retries: how often a trial is tried again.
+            heartbeats: whether workers could send any; without, a silent one is not dead.
         """
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING and trial.number not in held and self._is_dead(trial, own):
+        silent = self._silent() if heartbeats else set()
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in held and self._is_dead(trial, own, silent=trial.number in silent):
                 with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another was faster
                     self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        if self.storage is not None:
-            optuna.storages.fail_stale_trials(self.study)
         lost = []
         for trial in standing(self.study.get_trials(deepcopy=False)):
             tries = trial.user_attrs.get("tries", 0) + 1
@@ -138,11 +140,21 @@ class Lookout:
             lost.append(Lost(trial.number, dict(trial.params), folder))
         return lost
 
-    def _is_dead(self, trial: FrozenTrial, own: Mapping[str, str]) -> bool:
+    def _silent(self) -> set[int]:
+        """Return the numbers of the trials without a heartbeat for `GRACE` seconds."""
+        if self.storage is None:
+            return set()
+        # not Optuna's `fail_stale_trials`: it fails those too whose workers hold their locks
+        ids = self.storage._get_stale_trial_ids(self.study._study_id)
+        return {self.storage.get_trial(trial_id).number for trial_id in ids}
+
+    def _is_dead(self, trial: FrozenTrial, own: Mapping[str, str], *, silent: bool) -> bool:
         if "void" in trial.user_attrs:
             return True  # its worker died when it had nothing more to do with it
         mark = trial.user_attrs.get("worker")
         if mark:
-            # this process asked it, and had no answer of the storage
-            return mark == own or is_dead(mark) is True
-        return self.clock() - self.unmarked.setdefault(trial.number, self.clock()) > GRACE
+            if mark == own:  # this process asked it, and had no answer of the storage
+                return True
+            dead = is_dead(mark)
+            return silent if dead is None else dead
+        return silent or self.clock() - self.unmarked.setdefault(trial.number, self.clock()) > GRACE

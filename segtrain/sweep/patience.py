@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -49,6 +50,11 @@ class Patience:
         self.seconds = seconds
         self.sleep = sleep
         self.clock = clock
+        self.answered = -math.inf  # when it answered again after it had been silent
+
+    def has_answered_for(self, seconds: float) -> bool:
+        """Say whether the storage was not silent in the last seconds, as far as was seen here."""
+        return self.clock() - self.answered > seconds
 
     def call(self, function: Callable[[], T]) -> T:
         """Return what a function returns that asks the storage.
@@ -75,6 +81,7 @@ class Patience:
                     log.warning(f"storage: {self.where} does not answer ({said}); it is tried again, trials go on")
             else:
                 if pause > 0.5:
+                    self.answered = self.clock()
                     log.info(f"storage: {self.where} answers again")
                 return answer
             self.sleep(pause)

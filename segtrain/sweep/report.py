@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from segtrain.errors import UserError, requirement
 from segtrain.jobs import TYPED, without_password
+from segtrain.json_file import read_json
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
 from segtrain.results.show import results_text
@@ -30,11 +31,22 @@ log = logging.getLogger("segtrain")
 MATPLOTLIB, SKLEARN = "matplotlib>=3.9", "scikit-learn>=1.6"
 
 
-def begin(plan: Plan, folder: Path) -> None:
-    """Write sweep.json, by which `segtrain results` knows the search without its study."""
+def begin(plan: Plan, search: Search, folder: Path) -> None:
+    """Write sweep.json, by which `segtrain results` knows the search without its study.
+
+    Raises:
+        UserError: if the folder's trials are of another study, whose scores this one would take for its own.
+    """
     cfg = plan.cfg
+    theirs = read_json(folder / "sweep.json")[0]
+    if theirs.get("id", "") != search.id and (folder / "trials").is_dir():
+        raise UserError(
+            f"study: {folder} has the trials of another study of this name (begun by: {theirs.get('command', '?')}), "
+            "whose storage is another or was removed; give study=ANOTHER for a new search, or remove the folder"
+        )
     facts = {
         "study": cfg["study"],
+        "id": search.id,
         "storage": None if cfg["storage"] is None else without_password(cfg["storage"]),
         "objectives": plan.objectives,
         "space": plan.space.texts(),

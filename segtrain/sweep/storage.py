@@ -1,6 +1,7 @@
 """Where does a study lie, and is it the one that was begun there?"""
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from segtrain.sweep.study import Search
 
 # what may differ between the machines of one search: where files lie, and how many devices and processes it has
 OF_MACHINES = ("paths.", "hydra.searchpath", "loader.num_workers", "trainer.devices")
+
+MAKING = 10.0  # seconds in which another worker that makes a study gives it an id
 
 
 def open_search(
@@ -69,7 +72,9 @@ def open_search(
                 study.set_user_attr(key, value)
     _compare(study, facts, shown(url))
     patience = Patience(shown(url))
-    return Search(study, space, n_trials=n_trials, storage=storage, retries=retries, patience=patience)
+    return Search(
+        study, space, id=_id_of(study), n_trials=n_trials, storage=storage, retries=retries, patience=patience
+    )
 
 
 def _make_or_load(
@@ -79,13 +84,23 @@ def _make_or_load(
     pruner = make_pruner(settings)
     try:
         sampler = make_sampler(settings, space, seed=settings.seed)
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name=name, storage=storage, directions=directions, sampler=sampler, pruner=pruner
         )
+        study.set_user_attr("id", secrets.token_hex(8))
+        return study
     except optuna.exceptions.DuplicatedStudyError:
         # workers that draw the same numbers would try the same values
         sampler = make_sampler(settings, space, seed=secrets.randbits(32))
         return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+
+
+def _id_of(study: optuna.Study) -> str:
+    """Return what tells a study from another of its name; empty if whoever made it died before it had one."""
+    deadline = time.monotonic() + MAKING
+    while "id" not in study.user_attrs and not study.get_trials(deepcopy=False) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return str(study.user_attrs.get("id", ""))
 
 
 def local_url(folder: Path) -> str:

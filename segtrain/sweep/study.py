@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from segtrain.sweep.lost import Lookout, Lost, enqueue_again, is_lost, position, standing
+from segtrain.sweep.lost import GRACE, Lookout, Lost, enqueue_again, is_lost, position, standing
 from segtrain.sweep.patience import Patience, TakenError, patiently
 from segtrain.sweep.ranges import Value
 from segtrain.sweep.samplers import suggest
@@ -61,6 +61,7 @@ class Search:
         n_trials: how many there are to be in all: completed, pruned, or failed by their own fault.
         retries: how often a trial that is lost is tried again.
         patience: with a storage that does not answer.
+        id: of the study, by which a folder's trials are known to be its own.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Search:
         storage: optuna.storages.RDBStorage | None = None,
         retries: int = 2,
         patience: Patience | None = None,
+        id: str = "",
     ) -> None:
         self.study = study
         self.space = space
@@ -79,6 +81,7 @@ class Search:
         self.storage = storage
         self.retries = retries
         self.patience = patience or Patience("the study")
+        self.id = id
         self.exhausted = False
         self.tried = Tried(study, space)
         self.worker: Mapping[str, str] = {}  # the mark of this one, see `Presence`
@@ -107,7 +110,9 @@ class Search:
     @patiently
     def take_over(self) -> list[Lost]:
         """Ask the trials again whose workers are dead, and return them."""
-        return self.lookout.take_over(self.held, self.worker, retries=self.retries)
+        # after its silence the storage has no heartbeats of workers that live, and gets them one after the other
+        heartbeats = self.patience.has_answered_for(GRACE)
+        return self.lookout.take_over(self.held, self.worker, retries=self.retries, heartbeats=heartbeats)
 
     @patiently
     def give_up(self, job: str, *, before: int | None = None) -> None:
@@ -193,8 +198,7 @@ class Search:
     @patiently
     def _enqueue(self, asked: Asked, tries: int, seconds: float) -> None:
         # before it fails: a worker that dies in between leaves a trial that is run by nobody, and none too few
-        number = asked.trial.number
-        trial = next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+        trial = self._frozen(asked)
         if trial.state.is_finished():
             raise TakenError
         enqueue_again(self.study, trial, values=asked.values, folder=asked.folder, tries=tries, spent=seconds)
@@ -203,13 +207,22 @@ class Search:
     def _end(
         self, asked: Asked, facts: Mapping[str, Any], state: TrialState, values: Sequence[float] | None = None
     ) -> None:
-        for name, value in facts.items():
-            asked.trial.set_user_attr(name, value)
-        if values is None:
-            self.study.tell(asked.trial, state=state, skip_if_finished=True)
-        else:
-            self.study.tell(asked.trial, list(values), skip_if_finished=True)
+        if not self._is_told(asked, facts, state):  # by a call whose answer was lost
+            for name, value in facts.items():
+                asked.trial.set_user_attr(name, value)
+            if values is None:
+                self.study.tell(asked.trial, state=state, skip_if_finished=True)
+            else:
+                self.study.tell(asked.trial, list(values), skip_if_finished=True)
         self.held.discard(asked.trial.number)
+
+    def _is_told(self, asked: Asked, facts: Mapping[str, Any], state: TrialState) -> bool:
+        trial = self._frozen(asked)
+        return trial.state == state and facts.items() <= trial.user_attrs.items()
+
+    def _frozen(self, asked: Asked) -> FrozenTrial:
+        number = asked.trial.number
+        return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
 
     def drop(self, asked: Asked) -> None:
         """Leave a trial to whoever has taken it over."""
@@ -223,9 +236,8 @@ class Search:
             TakenError: if the study has it as ended: its worker was silent for too long.
         """
         self._beat(asked.trial)
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.number == asked.trial.number and trial.state.is_finished():
-                raise TakenError
+        if self._frozen(asked).state.is_finished():
+            raise TakenError
 
     def _beat(self, trial: Trial) -> None:
         if self.storage is not None:

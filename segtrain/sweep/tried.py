@@ -29,6 +29,7 @@ class Tried:
     def __init__(self, study: optuna.Study, space: Space) -> None:
         self.study = study
         self.combinations = combinations(space)  # None where there is no end of them
+        self.in_vain: set[int] = set()  # numbers of trials whose values did not come in time
 
     def before(self, place: int, *, but: int | None = None) -> list[dict[str, Value]]:
         """Return the values of the trials before a place, once other workers have drawn them.
@@ -42,10 +43,15 @@ class Tried:
             trials = standing(self.study.get_trials(deepcopy=False))
             before = [trial for trial in trials if position(trial) < place and trial.number != but]
             # a trial that is asked again has a folder if its values were drawn, and some of them at best if not
-            drawing = [
-                t for t in before if t.state == TrialState.RUNNING and not {"worker", "folder"} & set(t.user_attrs)
-            ]
-            if not drawing or time.monotonic() > deadline:
+            drawing = {
+                trial.number
+                for trial in before
+                if trial.state == TrialState.RUNNING and not {"worker", "folder"} & set(trial.user_attrs)
+            } - self.in_vain
+            if time.monotonic() > deadline:
+                self.in_vain |= drawing
+                drawing = set()
+            if not drawing:
                 return [{**trial.user_attrs.get("values", {}), **trial.params} for trial in before]
             time.sleep(0.05)
 

@@ -130,7 +130,8 @@ class Watch:
         if training.asked == PRUNED and not last:
             self.errors.none()
             self.running.remove(running)
-            self.search.prune(asked, facts)
+            # without a reason: a worker that dies while it tells the study leaves a lost trial, and no failed one
+            self.search.prune(asked, {name: fact for name, fact in facts.items() if name != "reason"})
             running.write("pruned", **facts)
         elif last or (ending.end == "complete" and not self.stopping):
             self._go_on(running)

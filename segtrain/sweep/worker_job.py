@@ -44,10 +44,11 @@ class JobWorker(Worker):
             signal.signal(number, self._note)
         if EARLY:  # looked at last: until then one may have come
             self.interrupted = signal.Signals(EARLY[-1]).name
-        end = super().run()
-        if self.interrupted:
-            requeue_job()
-        return end
+        try:
+            return super().run()
+        finally:
+            if self.interrupted:  # also where the storage did not answer any more: the trials are saved
+                requeue_job()
 
 
 def give_up(worker: Worker, job: str, *, before: int | None = None) -> None:

@@ -14,7 +14,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
+from sweep.helpers import file_search
 
+from segtrain.errors import UserError
 from segtrain.sweep import report
 from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
@@ -233,13 +235,33 @@ def test_the_start_writes_what_is_searched_without_a_password(tmp_path: Path, mo
     cfg = {"study": "a b", "storage": url, "n_trials": 5, "seeds": 1}
     settings = SamplerSettings("tpe", "none", startup_trials=1, warmup=0, seed=0)
     space = parse_space({"optimizer.lr": "interval(0, 1)"})
-    begin(Plan(cfg, space, ("trainer=cpu",), MIOU, settings=settings, n_trials=5), tmp_path)
+    search = Search(study_of(1, MIOU), space, n_trials=5, id="1a2b")
+    begin(Plan(cfg, space, ("trainer=cpu",), MIOU, settings=settings, n_trials=5), search, tmp_path)
     text = (tmp_path / "sweep.json").read_text()
     facts = json.loads(text)
     assert "secret" not in text
     assert facts["objectives"] == MIOU
     assert facts["space"] == {"optimizer.lr": "interval(0, 1)"}
+    assert facts["id"] == "1a2b"
     assert command() == "segtrain sweep 'storage=postgresql://me:***@host/db' 'study=a b'"
+
+
+def test_a_folder_with_the_trials_of_another_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "TYPED", ["study=s"])
+    settings = SamplerSettings("tpe", "none", startup_trials=1, warmup=0, seed=0)
+    cfg = {"study": "s", "storage": None, "n_trials": 5, "seeds": 1}
+    plan = Plan(cfg, parse_space({"x": "interval(0, 1)"}), (), MIOU, settings=settings, n_trials=5)
+    begin(plan, file_search(tmp_path), tmp_path)
+    (tmp_path / "trials").mkdir()
+    begin(plan, file_search(tmp_path), tmp_path)  # goes on
+    written = (tmp_path / "sweep.json").read_text()
+    (tmp_path / "study.db").unlink()
+    wanted = rf"study: {tmp_path} has the trials of another study .*begun by: segtrain sweep study=s\), .*give study="
+    with pytest.raises(UserError, match=wanted):
+        begin(plan, file_search(tmp_path), tmp_path)
+    assert (tmp_path / "sweep.json").read_text() == written
+    (tmp_path / "trials").rmdir()
+    begin(plan, file_search(tmp_path), tmp_path)
 
 
 def test_the_end_says_how_many_how_to_go_on_and_what_lies_elsewhere(

@@ -395,6 +395,26 @@ def test_a_worker_that_is_signalled_has_its_job_run_again(
     assert EARLY == []
 
 
+def test_a_worker_that_is_signalled_while_the_storage_is_silent_has_its_job_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(worker_job, "requeue_job", lambda: asked.append("requeue"))
+    monkeypatch.setenv(worker_job.VARIABLE, "7")
+    others = Workers(tmp_path / "search")
+    options: Mapping[str, Any] = {"objectives": {"val/miou": "max"}, "retries": 1}
+    worker = JobWorker(others.search, others.folder, overrides=[], slots=[], seeds=[0], **options)
+
+    def show(worker: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        raise UserError("storage: it has not answered for 10 s")
+
+    worker.show = show
+    with pytest.raises(UserError, match="has not answered"):
+        worker.run()
+    assert asked == ["requeue"]
+
+
 def test_a_signal_that_comes_as_the_worker_takes_signals_over_is_obeyed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,26 @@ def test_machines_of_one_search_may_differ_in_what_is_theirs(tmp_path: Path) -> 
         file_search(tmp_path, overrides=["epochs=1", own])
 
 
+def test_whoever_opens_a_study_knows_it_by_the_id_that_its_maker_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = file_search(tmp_path)
+    assert len(first.id) == 16
+    assert file_search(tmp_path).id == first.id
+    (tmp_path / "study.db").unlink()
+    assert file_search(tmp_path).id != first.id
+    (tmp_path / "study.db").unlink()
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
+    timer = threading.Timer(0.3, study.set_user_attr, ("id", "late"))
+    timer.start()
+    assert file_search(tmp_path).id == "late"
+    timer.join()
+    monkeypatch.setattr("segtrain.sweep.storage.MAKING", 0.1)
+    optuna.delete_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
+    optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
+    assert file_search(tmp_path).id == file_search(tmp_path).id == ""  # its maker died
+
+
 def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="s", storage=url)

@@ -1,8 +1,10 @@
 """Is the number of trials exact, and is none lost or repeated, with workers that die at any moment?"""
 
+import contextlib
 import itertools
 import re
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,86 @@ def test_a_trial_of_another_machine_is_lost_once_its_heartbeat_is_old(
     with pytest.raises(TakenError):
         search.try_again(asked, {"reason": "stopped"}, lost=False)
     assert len(other.trials()) == 1
+
+
+def grow_old(folder: Path) -> None:
+    """Let all heartbeats be an hour old."""
+    with contextlib.closing(sqlite3.connect(folder / "study.db")) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+
+
+def test_trials_whose_worker_holds_its_file_are_not_lost_by_an_old_heartbeat(tmp_path: Path) -> None:
+    search, other = file_search(tmp_path), file_search(tmp_path)
+    own, others = Presence(tmp_path / "own"), Presence(tmp_path / "others")
+    search.worker, other.worker = own.mark(), others.mark()
+    mine, theirs = search.ask(), other.ask()
+    assert mine is not None
+    assert theirs is not None
+    grow_old(tmp_path)  # as when the machine has slept
+    assert search.take_over() == []
+    search.beat(mine)
+    other.beat(theirs)
+    others.file.close()
+    assert [taken.number for taken in search.take_over()] == [theirs.trial.number]
+
+
+def test_after_a_silence_of_the_storage_workers_have_time_for_a_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    search, other = file_search(tmp_path), file_search(tmp_path)
+    search.patience = Patience("here", sleep=clock.sleep, clock=lambda: clock.now)
+    other.worker = {"host": "elsewhere", "lock": "none"}
+    assert other.ask() is not None
+    search.patience.call(silent(20, clock))
+    grow_old(tmp_path)  # nobody could send any
+    assert search.take_over() == []
+    clock.now += lost.GRACE
+    assert search.take_over() == []
+    clock.now += 1
+    assert [taken.number for taken in search.take_over()] == [0]
+
+
+@pytest.mark.parametrize("end", ["complete", "prune", "fail"])
+def test_an_end_whose_commit_was_not_answered_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    search = file_search(tmp_path)
+    search.patience = Patience("here", sleep=lambda seconds: None)
+    asked = search.ask()
+    assert asked is not None
+    real, calls = search.study.tell, []
+
+    def tell(*arguments: Any, **options: Any) -> None:
+        calls.append(real(*arguments, **options))
+        raise optuna.exceptions.StorageInternalError("the connection was lost")
+
+    monkeypatch.setattr(search.study, "tell", tell)
+    facts = {"seconds": 1.5, "reason": "an error"}
+    if end == "complete":
+        search.complete(asked, [0.25], facts)
+    else:
+        getattr(search, end)(asked, facts)
+    (trial,) = search.trials()
+    assert len(calls) == 1
+    assert trial.state.name == {"complete": "COMPLETE", "prune": "PRUNED", "fail": "FAIL"}[end]
+    assert trial.values == ([0.25] if end == "complete" else None)
+    assert search.held == set()
+
+
+def test_a_trial_whose_values_do_not_come_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = memory_search(n_trials=6)
+    search.study.ask()  # by a worker that died
+    slept: list[float] = []
+    now = itertools.count()
+    monkeypatch.setattr("segtrain.sweep.tried.time.sleep", slept.append)
+    monkeypatch.setattr("segtrain.sweep.tried.time.monotonic", lambda: float(next(now)))
+    finish(search, search.ask())
+    assert slept
+    slept.clear()
+    finish(search, search.ask())
+    finish(search, search.ask())
+    assert slept == []
 
 
 def test_a_worker_of_this_machine_is_alive_as_long_as_it_holds_its_file(tmp_path: Path) -> None:

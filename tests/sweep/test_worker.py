@@ -264,6 +264,28 @@ def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
     assert states(tmp_path) == ["complete", "complete", "pruned"]
     assert kinds(search) == ["COMPLETE", "COMPLETE", "PRUNED"]
     assert max(search.trials()[2].intermediate_values) < 3
+    assert records(tmp_path)["0002"]["reason"] == "pruned"
+
+
+def test_a_worker_that_dies_as_it_tells_that_a_trial_is_hopeless_leaves_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = memory_search(n_trials=1, pruner=PruneLow())
+    search.study.enqueue_trial({"x": 0.1})
+    real = search.study.tell
+
+    def tell(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(search.study, "tell", real)
+        raise MemoryError  # before it
+
+    monkeypatch.setattr(search.study, "tell", tell)
+    with pytest.raises(MemoryError):
+        make_worker(search, tmp_path, "epochs=9", "pause=0.1").run()
+    assert kinds(search) == ["RUNNING"]
+    search.held.clear()
+    make_worker(search, tmp_path, "epochs=9", "pause=0.1").run()
+    assert kinds(search) in (["PRUNED"], ["COMPLETE"])
+    assert search.trials()[0].user_attrs["tries"] == 1
 
 
 def test_a_worker_waits_for_the_folder_of_a_training_that_still_saves(
