@@ -16,6 +16,7 @@ from segtrain.sweep.importance import Importance
 
 BLUE, ORANGE, GREY, RED = "#1f77b4", "#ff7f0e", "#8c8c8c", "#d62728"
 UNITS = {"perf/images_per_second": "images/s"}
+FAR = 5  # pruned trials are drawn no further from complete ones than so many times the spread of these
 WIDE = 100  # the ratio of largest to smallest above which an axis is logarithmic
 
 
@@ -40,7 +41,8 @@ def _draw_objective(axis: Any, past: Sequence[Past], name: str, mode: str, *, pr
         axis.step(*zip(*best, strict=True), where="post", color=ORANGE, linewidth=1.8, label=f"{word} so far", zorder=1)
     ended = [(t.number, t.last[1]) for t in past if t.state == "pruned" and t.last is not None] if pruned else []
     if ended:
-        axis.plot(*zip(*ended, strict=True), "x", color=GREY, markersize=6, label="pruned, at its last score")
+        near, label = _near([score for _, score in ended], [value for _, value in complete])
+        axis.plot([number for number, _ in ended], near, "x", color=GREY, markersize=6, label=label)
     failed = [trial.number for trial in past if trial.state == "failed"]
     if failed:  # on the lower edge, as they have no score
         axis.plot(
@@ -62,9 +64,19 @@ def _draw_objective(axis: Any, past: Sequence[Past], name: str, mode: str, *, pr
         axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
+def _near(scores: Sequence[float], complete: Sequence[float]) -> tuple[list[float], str]:
+    """Return where scores of pruned trials are drawn, so that those of complete ones can be told apart; and what of."""
+    label, spread = "pruned, at its last score", max(complete, default=0.0) - min(complete, default=0.0)
+    if spread == 0:
+        return list(scores), label
+    low, high = min(complete) - FAR * spread, max(complete) + FAR * spread
+    near = [min(max(score, low), high) for score in scores]
+    return near, label if near == list(scores) else f"{label}\n(far ones drawn nearer)"
+
+
 def draw_importance(path: Path, found: Sequence[Importance]) -> None:
     """Draw the share of the variance that each parameter explains, a panel for each objective and condition."""
-    rows = [len(one.shares) + 2 for one in found]  # and two for its title
+    rows = [len(one.shares) + (3 if one.where else 2) for one in found]  # and those of its title
     figure = _figure(7, 0.42 * sum(rows) + 0.7)
     axes = figure.subplots(len(found), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     for axis, one in zip(axes, found, strict=True):
@@ -72,9 +84,9 @@ def draw_importance(path: Path, found: Sequence[Importance]) -> None:
         labels = short_labels(parameters)
         bars = axis.barh([labels[key] for key in parameters], [one.shares[key] for key in parameters], color=BLUE)
         axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
-        where = f" where {one.where}" if one.where else ""
-        title = f"importance for {_label(one.objective)}{where} ({one.trials} completed trials)"
-        axis.set_title(title, loc="left", fontsize=11)
+        title = f"importance for {_label(one.objective)} ({one.trials} completed trials)"
+        where = f"\nwhere {one.where}" if one.where else ""
+        axis.set_title(title + where, loc="left", fontsize=11)
         axis.set_xlim(0, 1.08)
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)

@@ -17,7 +17,7 @@ from PIL import Image
 from sweep.helpers import file_search
 
 from segtrain.errors import UserError
-from segtrain.sweep import report
+from segtrain.sweep import pictures, report
 from segtrain.sweep.importance import LEAST, importance
 from segtrain.sweep.report import begin, command, finish, write_reports
 from segtrain.sweep.samplers import SamplerSettings
@@ -244,6 +244,15 @@ def test_the_start_writes_what_is_searched_without_a_password(tmp_path: Path, mo
     assert facts["space"] == {"optimizer.lr": "interval(0, 1)"}
     assert facts["id"] == "1a2b"
     assert command() == "segtrain sweep 'storage=postgresql://me:***@host/db' 'study=a b'"
+
+
+def test_a_pruned_trial_that_diverged_leaves_the_others_apart() -> None:
+    scores = [0.40, 0.45, 0.48]
+    assert pictures._near([0.5, 0.2], scores) == ([0.5, 0.2], "pruned, at its last score")
+    near, label = pictures._near([38394.0, 0.5, -99.0], scores)
+    assert near == pytest.approx([0.88, 0.5, 0.0])
+    assert "far ones drawn nearer" in label
+    assert pictures._near([7.0], []) == pictures._near([7.0], [0.4]) == ([7.0], "pruned, at its last score")
 
 
 def test_a_folder_with_the_trials_of_another_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
