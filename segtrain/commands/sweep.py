@@ -29,11 +29,12 @@ def main(cfg: DictConfig) -> None:
         plan = search.make_plan(values, HydraConfig.get().overrides.task, config_dirs=dirs)
         search.check_trials(plan)
         study = search.open_study(plan, folder)
-        begin(plan, study, folder)
+        if not in_worker_job():  # who submitted it has begun the folder, and reports
+            begin(plan, study, folder)
         worker = search.make_worker(plan, study, folder)
         with shown(worker):
             end = worker.run()
-        if not in_worker_job():  # who submitted it reports
+        if not in_worker_job():
             finish(worker)
         if end.status:
             fail(end.sentence, end.status)

@@ -133,6 +133,9 @@ def test_a_preempted_and_a_killed_worker_cost_no_trial_and_repeat_none(slurm: Cl
         assert "worker job 2 ended (SLURM's state FAILED, killed by signal 9)" in said
         assert [trial["state"] for trial in sweep.trials()] == ["complete"] * 3, sweep.everything()
         assert len({json.dumps(trial["parameters"]) for trial in sweep.trials()}) == 3
+        begun = json.loads((sweep.folder / "sweep.json").read_text())["command"]
+        assert "launcher=slurm" in begun
+        assert "launcher=local" not in begun, "it is the user's command, not a worker's"
         study = optuna.load_study(study_name="lost", storage=f"sqlite:///{sweep.folder / 'study.db'}")
         states = [trial.state.name for trial in study.trials]
         assert states.count("COMPLETE") == 3
