@@ -68,13 +68,28 @@ def slots_of(cfg: Mapping[str, Any]) -> list[Slot]:
     if on_cpu and cfg["gpus"]:
         raise UserError(f"gpus: {cfg['gpus']}, and trainer.accelerator is cpu; leave gpus out, or give trainer=auto")
     available = 0 if on_cpu or not torch.cuda.is_available() else torch.cuda.device_count()
+    parts = _mig_instances() if available else 0
+    if parts > available and cfg["gpus_per_trial"] > available:
+        raise UserError(
+            f"gpus_per_trial: {cfg['gpus_per_trial']}, and of the {parts} parts of GPUs (MIG) in {VISIBLE} a process "
+            f"sees {available}; give gpus_per_trial={available}"
+        )
     return make_slots(
         gpus=cfg["gpus"],
         gpus_per_trial=cfg["gpus_per_trial"],
         slots=cfg["slots"],
-        available_gpus=available,
+        available_gpus=max(available, parts),
         processes=1 if available else wanted_devices(trainer) or 1,
     )
+
+
+def _mig_instances() -> int:
+    """Return how many parts of GPUs (MIG) CUDA_VISIBLE_DEVICES names; 0 if it names anything else.
+
+    Torch does not count them: a process of CUDA sees the first (NVIDIA's MIG User Guide, CUDA Device Enumeration).
+    """
+    entries = [entry.strip() for entry in os.environ.get(VISIBLE, "").split(",")]
+    return len(entries) if all(entry.startswith("MIG-") for entry in entries) else 0
 
 
 def make_slots(

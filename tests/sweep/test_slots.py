@@ -215,6 +215,29 @@ def test_the_config_makes_slots(compose_config: Compose) -> None:
 
 
 @pytest.mark.usefixtures("four_gpus")
+def test_each_named_part_of_a_gpu_is_a_slot_though_a_process_sees_one(
+    compose_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-3eb87630, MIG-c6d4f1ef,MIG-cba663e8")
+
+    def visible(*overrides: str) -> list[str]:
+        return [slot.environment()["CUDA_VISIBLE_DEVICES"] for slot in slots_of(config(compose_config, *overrides))]
+
+    assert visible() == ["MIG-3eb87630", "MIG-c6d4f1ef", "MIG-cba663e8"]
+    assert visible("gpus=[2,0]") == ["MIG-cba663e8", "MIG-3eb87630"]
+    with pytest.raises(UserError, match=r"gpus: there is no GPU 3; .*: give numbers below 3"):
+        visible("gpus=[3]")
+    sentence = "gpus_per_trial: 2, and of the 3 parts of GPUs (MIG) in CUDA_VISIBLE_DEVICES a process sees 1; give"
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        visible("gpus_per_trial=2")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)  # a driver that has learnt to show all
+    assert visible("gpus_per_trial=3") == ["MIG-3eb87630,MIG-c6d4f1ef,MIG-cba663e8"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # a driver that has none of them
+    assert [slot.gpus for slot in slots_of(config(compose_config))] == [()]
+
+
+@pytest.mark.usefixtures("four_gpus")
 @pytest.mark.parametrize(
     ("trainer", "each", "devices"),
     [
