@@ -1,5 +1,6 @@
 """What does a range in Hydra's override words say: Optuna's distribution of it, and all its values."""
 
+import math
 from decimal import Decimal
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
@@ -33,9 +34,15 @@ def distribution_of(override: Override) -> BaseDistribution:
     raise ValueError(f"one value and no range; give {WORDS}, or the value as an override of its own")
 
 
+def _refuse_endless(what: str, *numbers: float) -> None:
+    if endless := [number for number in numbers if not math.isfinite(number)]:
+        raise ValueError(f"the {what} are finite, and not {endless[0]}; give numbers")
+
+
 def _interval(value: IntervalSweep, *, log: bool) -> BaseDistribution:
     assert value.start is not None
     assert value.end is not None
+    _refuse_endless("ends of an interval", value.start, value.end)
     if value.start > value.end:
         raise ValueError(f"the interval runs the wrong way round; give interval({value.end:g}, {value.start:g})")
     if log and value.start <= 0:
@@ -48,6 +55,7 @@ def _interval(value: IntervalSweep, *, log: bool) -> BaseDistribution:
 def _range(value: RangeSweep, *, log: bool) -> BaseDistribution:
     assert value.start is not None
     assert value.stop is not None
+    _refuse_endless("ends and steps of a range", value.start, value.stop, value.step)
     if value.shuffle:
         raise ValueError("a search has no order to shuffle; give range(...)")
     if value.step <= 0 or value.start >= value.stop:

@@ -73,7 +73,9 @@ def test_a_parameter_is_taken_out_of_the_space() -> None:
     assert list(left) == ["optimizer.weight_decay"]
 
 
-@pytest.mark.parametrize("text", [r"'it\'s',b", "'a b',c", r"'a\,b',c", "c,'d\\\\'"])
+@pytest.mark.parametrize(
+    "text", [r"'it\'s',b", """choice("it's",b)""", "'a b',c", r"'a\,b',c", "c,'d\\\\'"]
+)
 def test_quoted_choices_come_through_as_they_were_typed(text: str) -> None:
     with hydra_started():
         assert parse_range("name", text) in plan_of(f"name={text}").space.parameters
@@ -107,6 +109,8 @@ def test_what_cannot_be_searched_is_a_sentence(argument: str, sentence: str) -> 
     ("argument", "sentence"),
     [
         ("optimizer.lr=interval(1,0.1)", r"sweep\.space\.optimizer\.lr: .*wrong way round; give interval\(0\.1, 1\)"),
+        ("optimizer.lr=interval(0.1,inf)", r"sweep\.space\.optimizer\.lr: .*the ends of an interval are finite"),
+        ("optimizer.lr=range(nan,1)", r"sweep\.space\.optimizer\.lr: .*the ends and steps of a range are finite"),
         ("optimizer.lr=tag(foo,interval(0.1,1))", r"sweep\.space\.optimizer\.lr: .*unknown tag 'foo'"),
         ("optimizer.lr=interval(0.1)", r"sweep\.space\.optimizer\.lr: 'interval\(0\.1\)' is no range: .*takes choice"),
         ("optimizer.lr=0.1", r"optimizer\.lr: it is searched, and 'optimizer\.lr=0\.1' gives it a value; leave one"),
