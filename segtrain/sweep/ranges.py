@@ -3,7 +3,18 @@
 import math
 from decimal import Decimal
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    ParsedElementType,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
+from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 WORDS = "choice(a, b), range(1, 9), interval(0.1, 1) or tag(log, interval(1e-5, 1e-1))"
@@ -25,13 +36,28 @@ def distribution_of(override: Override) -> BaseDistribution:
     if isinstance(value, ChoiceSweep):
         if log:
             raise ValueError("choices have no log scale; give interval or range")
-        texts = list(override.sweep_string_iterator())
-        return CategoricalDistribution(list(dict.fromkeys(texts)))
+        return CategoricalDistribution(list(dict.fromkeys(map(_text, value.list))))
     if isinstance(value, IntervalSweep):
         return _interval(value, log=log)
     if isinstance(value, RangeSweep):
         return _range(value, log=log)
     raise ValueError(f"one value and no range; give {WORDS}, or the value as an override of its own")
+
+
+def _text(choice: ParsedElementType) -> str:
+    """Return what follows `KEY=` for a choice: a string is in quotes where it is read as something else without.
+
+    Hydra's `choice` gives strings without the quotes that they were typed in. It would write a backslash before a
+    comma or a space, and in a path that would be quoted once more.
+    """
+    plain = choice.text if isinstance(choice, QuotedString) else choice
+    if not isinstance(plain, str):
+        return Transformer.str(choice)
+    try:
+        read = OverridesParser.create().parse_override(f"key={plain}").value()
+    except HydraException:
+        read = None
+    return plain if read == plain else QuotedString(plain, Quote.single).with_quotes()
 
 
 def _refuse_endless(what: str, *numbers: float) -> None:

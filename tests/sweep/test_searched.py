@@ -74,7 +74,7 @@ def test_a_parameter_is_taken_out_of_the_space() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [r"'it\'s',b", """choice("it's",b)""", "'a b',c", r"'a\,b',c", "c,'d\\\\'"]
+    "text", [r"'it\'s',b", "choice('a#b',c)", """choice("it's",b)""", "'a b',c", r"'a\,b',c", "c,'d\\\\'"]
 )
 def test_quoted_choices_come_through_as_they_were_typed(text: str) -> None:
     with hydra_started():

@@ -1,13 +1,18 @@
 """Is a search space what Hydra's words say, and a mistake in one a sentence?"""
 
+import itertools
 from typing import Any
 
 import optuna
 import pytest
+from hydra import compose
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from sweep.plans import hydra_started
 
+from segtrain.config.quoting import quote_paths
 from segtrain.errors import UserError
 from segtrain.sweep.combinations import combinations
+from segtrain.sweep.ranges import values_of
 from segtrain.sweep.space import by_key
 from segtrain.sweep.written_space import left_out, parse_space
 
@@ -300,6 +305,54 @@ def test_a_condition_is_read_as_the_choices_are(text: str, condition: str) -> No
     assert dependent.when is not None
     assert isinstance(searched.distribution, CategoricalDistribution)
     assert dependent.when[1][0] in searched.distribution.choices
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("choice('a#b', c)", ["'a#b'", "c"]),
+        ("choice('a,b', c)", ["'a,b'", "c"]),
+        ("choice('true', true)", ["'true'", "True"]),
+        ("choice(null, 'null')", ["null", "'null'"]),
+        ("a,'a',\"a\"", ["a"]),
+        ("'1',1", ["'1'", "1"]),
+        (r"""choice("it's", 'it\'s')""", [r"'it\'s'"]),
+        (r""" "it's",'it\'s' """.strip(), [r"'it\'s'"]),
+    ],
+)
+def test_a_choice_is_in_quotes_where_it_needs_them_and_once_in_the_space(text: str, choices: list[str]) -> None:
+    (parameter,) = parse_space({"a": text}).parameters
+    assert parameter.distribution == CategoricalDistribution(choices)
+
+
+def test_a_quoted_choice_is_the_same_value_in_a_trials_config() -> None:
+    quoted = {
+        "'a#b'": "a#b",
+        '"it\'s"': "it's",
+        "'a, b'": "a, b",
+        "'true'": "true",
+        "'12'": "12",
+        "'null'": "null",
+        "'café'": "café",
+        "'/data/a b'": "/data/a b",
+        "'/data/a,b'": "/data/a,b",
+        r"'C:\\'": "C:\\",
+        "''": "",
+    }
+    places = itertools.product(["choice({}, plain)", "{},plain"], ["name", "weights"])  # commands put paths in quotes
+    words: dict[str, Any] = {}
+    for number, (listed, key) in enumerate(places):
+        for place, text in enumerate(quoted):
+            words[f"+given{number}_{place}.{key}"] = listed.format(text)
+            words[f"+held{number}.x{place}"] = {"range": "1,2", "when": f"+given{number}_{place}.{key}={text}"}
+    space = parse_space(words)
+    drawn = space.draw(lambda name, distribution: values_of(distribution)[0])
+    assert drawn.keys() == words.keys()  # each condition holds
+    with hydra_started():
+        cfg = compose("train", overrides=quote_paths(space.overrides(drawn)))
+    for number in range(4):
+        values = [next(iter(cfg[f"given{number}_{place}"].values())) for place in range(len(quoted))]
+        assert values == list(quoted.values())
 
 
 def test_keys_may_be_nested_as_in_a_config_and_null_is_not_searched() -> None:
