@@ -1,7 +1,7 @@
 """How are the next values drawn, and which trials end early?"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler
-from optuna.trial import Trial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial
 
 from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError, requirement
@@ -112,6 +113,27 @@ class Grid(GridSampler):
 
     def after_trial(self, *arguments: Any, **keywords: Any) -> None:
         """Do nothing; a search has as many trials as the grid has points."""
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Give a trial its point, also one that was lost while it drew its values: Optuna has none for it."""
+        super().before_trial(study, trial)
+        fixed = trial.system_attrs.get("fixed_params", self._search_space)
+        if "grid_id" not in trial.system_attrs and not fixed.keys() >= self._search_space.keys():
+            for key, value in (("search_space", self._search_space), ("grid_id", self._point(study, trial, fixed))):
+                study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
+    def _point(self, study: Study, trial: FrozenTrial, fixed: Mapping[str, Value]) -> int:
+        """Return the number of the point that a trial had before it was lost, else of one with its values.
+
+        That is a point which no other trial has, if there is any.
+        """
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        lost = [other for other in trials if other.number == trial.user_attrs.get("again")]
+        if lost and "grid_id" in lost[0].system_attrs:
+            return int(lost[0].system_attrs["grid_id"])
+        points = [dict(zip(self._param_names, values, strict=True)) for values in self._all_grids]
+        like = [number for number, point in enumerate(points) if fixed.items() <= point.items()]
+        return min(set(like) & set(self._get_unvisited_grid_ids(study)) or like)
 
 
 def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:

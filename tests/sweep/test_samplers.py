@@ -18,6 +18,7 @@ from segtrain.sweep.samplers import (
     make_pruner,
     make_sampler,
     setting_problems,
+    suggest,
 )
 from segtrain.sweep.space import Space
 from segtrain.sweep.study import Search
@@ -117,6 +118,48 @@ def test_a_grid_that_is_gone_on_with_by_another_worker_has_no_gap_and_no_repeat(
     assert first.ask() is None
     assert sorted(tried) == sorted(POINTS)
     assert not any("void" in trial.user_attrs for trial in first.study.get_trials())  # no point was drawn again
+
+
+@pytest.mark.parametrize("drawn", [None, 0, 1])
+@pytest.mark.parametrize("number", [0, 2, 5])
+def test_a_grid_whose_worker_dies_while_it_draws_has_no_gap_and_no_repeat(number: int, drawn: int | None) -> None:
+    space = parse_space(GRID)
+    search = search_of(space, settings("grid"), n_trials=6)
+    for _ in range(number):
+        asked = search.ask()
+        assert asked is not None
+        search.complete(asked, [0.0], {})
+    if drawn is None:  # it had not even its point
+        search.study._storage.create_new_trial(search.study._study_id)
+    else:
+        trial = search.study.ask()
+        for parameter in space.parameters[:drawn]:
+            suggest(trial, parameter.name, parameter.distribution)
+    before = dict(search.study.trials[number].params)
+    search.study.tell(number, state=TrialState.FAIL)
+    search.study.sampler = make_sampler(settings("grid", seed=1), space, seed=100)  # of another worker
+    assert [lost.number for lost in search.take_over()] == [number]
+    run(search, lambda values: [0.0])
+    assert search.done() == len(search.trials()) == 6
+    assert {(trial.params["a"], trial.params["b"]) for trial in search.trials()} == POINTS
+    again = next(trial for trial in search.trials() if "again" in trial.user_attrs)
+    assert before.items() <= again.params.items()
+    assert not any("void" in trial.user_attrs for trial in search.study.get_trials())  # no point was drawn again
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_trial_that_is_lost_while_it_draws_is_drawn_by_every_sampler(sampler: str) -> None:
+    words = GRID if sampler == "grid" else {**NUMBERS, **GRID}
+    search = search_of(parse_space(words), settings(sampler), n_trials=6)
+    died = search.study.ask()
+    first = search.space.parameters[0]
+    value = suggest(died, first.name, first.distribution)
+    search.study.tell(died, state=TrialState.FAIL)
+    search.take_over()
+    values = run(search, lambda values: [float(len(values))])
+    assert len(values) == search.done() == 6
+    assert values[0][first.name] == value
+    assert all(len(each) == len(words) for each in values)
 
 
 def test_dependent_parameters_are_drawn_only_where_their_condition_holds() -> None:
