@@ -8,14 +8,14 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, GridSampler
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from segtrain.config.suggest import did_you_mean, listed
 from segtrain.errors import UserError, requirement
 from segtrain.sweep.ranges import Value
-from segtrain.sweep.space import Space
+from segtrain.sweep.space import Space, choices_of
 
 log = logging.getLogger("segtrain")
 
@@ -73,19 +73,27 @@ def setting_problems(settings: SamplerSettings, space: Space, *, objectives: int
 
 def _number_problems(sampler: str, space: Space) -> list[str]:
     """Refuse samplers of numbers for a space that has too few, and name the parameters that they draw at random."""
-    needed = {"cmaes": 2, "qmc": 1}.get(sampler)
-    if needed is None:
+    if sampler == "cmaes":
+        needed, searched = 2, {p.name for p in space.parameters if not p.when and not choices_of(p)}
+    elif sampler == "qmc":
+        needed, searched = 1, set(_sequence_of(space))
+    else:
         return []
-    by_chance = [p.name for p in space.parameters if p.when or isinstance(p.distribution, CategoricalDistribution)]
-    count = len(space.parameters) - len(by_chance)
-    if count < needed:
+    if (count := len(searched)) < needed:
         return [
             f"sweep.sampler: {sampler} searches numbers that every trial has, {needed} or more, and sweep.space has "
             f"{count}; give sweep.sampler=tpe, or ranges or intervals without a condition"
         ]
-    if by_chance:
-        log.info(f"{sampler} searches numbers that every trial has; at random it draws {', '.join(by_chance)}")
+    if by_chance := [p.name for p in space.parameters if p.name not in searched]:
+        log.info(f"{sampler} does not search {', '.join(by_chance)}: drawn at random")
     return []
+
+
+def _sequence_of(space: Space) -> dict[str, BaseDistribution]:
+    """Return those of the parameters that every trial has which Optuna's qmc can search; before Optuna 5 no choices."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    study.tell(study.ask({p.name: p.distribution for p in space.parameters if p.when is None}), 0.0)
+    return QMCSampler().infer_relative_search_space(study, study.trials[0])
 
 
 def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseSampler:
@@ -102,7 +110,7 @@ def make_sampler(settings: SamplerSettings, space: Space, *, seed: int) -> BaseS
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         # all workers, and later calls, must number the points alike, and take the next ones of one sequence
         "grid": lambda: Grid(space.grid(), seed=0),
-        "qmc": lambda: optuna.samplers.QMCSampler(scramble=True, seed=settings.seed, warn_independent_sampling=False),
+        "qmc": lambda: Sobol(_sequence_of(space), seed=settings.seed, own_seed=seed),
         "cmaes": lambda: _cmaes(settings, seed=seed),
     }
     return makers[settings.sampler]()
@@ -134,6 +142,27 @@ class Grid(GridSampler):
         points = [dict(zip(self._param_names, values, strict=True)) for values in self._all_grids]
         like = [number for number, point in enumerate(points) if fixed.items() <= point.items()]
         return min(set(like) & set(self._get_unvisited_grid_ids(study)) or like)
+
+
+class Sobol(QMCSampler):
+    """Optuna's qmc, whose workers share one sequence, and draw what is not in it each by itself.
+
+    Optuna's own has in it what the first trials had, and draws those at random.
+
+    Args:
+        space: {name: distribution} of the sequence.
+        seed: of the sequence, the same for all workers.
+        own_seed: of the other parameters, each worker's own.
+    """
+
+    def __init__(self, space: dict[str, BaseDistribution], *, seed: int, own_seed: int) -> None:
+        others = optuna.samplers.RandomSampler(seed=own_seed)
+        super().__init__(scramble=True, seed=seed, independent_sampler=others, warn_independent_sampling=False)
+        self._space = space
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters of the sequence."""
+        return self._space
 
 
 def _cmaes(settings: SamplerSettings, *, seed: int) -> BaseSampler:

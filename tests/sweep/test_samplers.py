@@ -1,13 +1,15 @@
 """Do samplers and pruners find what they should, stop where they should, and refuse what they cannot search?"""
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from segtrain.errors import UserError
 from segtrain.sweep.ranges import Value
@@ -162,6 +164,57 @@ def test_a_trial_that_is_lost_while_it_draws_is_drawn_by_every_sampler(sampler: 
     assert all(len(each) == len(words) for each in values)
 
 
+def test_workers_share_the_sequence_of_qmc_and_draw_the_rest_each_by_itself() -> None:
+    words = {
+        "x": "interval(0, 1)",
+        "n": "range(0, 64)",
+        "c": "choice(a, b)",
+        "y": {"range": "interval(0, 1)", "when": "c=a"},
+    }
+
+    def drawn(seed: int) -> list[dict[str, Value]]:
+        return run(search_of(parse_space(words), settings("qmc"), n_trials=16, seed=seed), lambda values: [0.0])
+
+    one, other = drawn(1), drawn(2)
+    assert [(v["x"], v["n"]) for v in one] == [(v["x"], v["n"]) for v in other]
+    assert len({v["x"] for v in one}) == 16
+    assert not {v["y"] for v in one if "y" in v} & {v["y"] for v in other if "y" in v}
+
+
+def _searches(numbers_alone: bool) -> Callable[..., dict[str, BaseDistribution]]:
+    def infer(sampler: Any, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        found = study.trials[0].distributions.items()
+        return {k: d for k, d in found if not (numbers_alone and isinstance(d, CategoricalDistribution))}
+
+    return infer
+
+
+@pytest.mark.parametrize(
+    ("numbers_alone", "by_chance"), [(True, "c, n[c=a], n[c=b]"), (False, "n[c=a], n[c=b]")], ids=["4.9", "5.0"]
+)
+def test_what_qmc_draws_at_random_is_what_the_installed_optuna_cannot_search(
+    numbers_alone: bool, by_chance: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("optuna.samplers.QMCSampler.infer_relative_search_space", _searches(numbers_alone))
+    words = {**NUMBERS, "c": "choice(a, b)", "n": {"when": {"c=a": "range(0, 4)", "c=b": "range(4, 8)"}}}
+    with caplog.at_level(logging.INFO, logger="segtrain"):
+        assert setting_problems(settings("qmc"), parse_space(words), objectives=1) == []
+        assert setting_problems(settings("qmc"), parse_space(NUMBERS), objectives=1) == []
+    assert caplog.messages == [f"qmc does not search {by_chance}: drawn at random"]
+    problems = setting_problems(settings("qmc"), parse_space({"c": "a,b"}), objectives=1)
+    refused = ["sweep.sampler: qmc searches numbers that every trial has, 1 or more, and sweep.space has 0; give"]
+    assert [problem[: len(refused[0])] for problem in problems] == (refused if numbers_alone else [])
+
+
+def test_choices_alone_are_searched_by_qmc_or_refused() -> None:
+    space = parse_space({"c": "choice(a, b, c, d)", "d": "choice(e, f, g, h)"})
+    if setting_problems(settings("qmc"), space, objectives=1):
+        return  # before Optuna 5
+    values = run(search_of(space, settings("qmc"), n_trials=4), lambda values: [0.0])
+    assert {v["c"] for v in values} == set("abcd")  # evenly, as four points of such a sequence are
+    assert {v["d"] for v in values} == set("efgh")
+
+
 def test_dependent_parameters_are_drawn_only_where_their_condition_holds() -> None:
     space = parse_space({"loss": "ce,focal,dice", "gamma": {"range": "interval(1, 4)", "when": "loss=focal,dice"}})
     for sampler in ("tpe", "random"):
@@ -245,7 +298,6 @@ def test_hyperband_needs_no_complete_trial_to_know_how_many_epochs_there_are() -
         (NUMBERS, settings("cmaes"), 2, "sweep.sampler: cmaes has one objective, and here are 2"),
         ({"c": "a,b"}, settings("cmaes"), 1, "sweep.sampler: cmaes searches numbers that every trial has, 2 or more, "),
         ({"x": "interval(0, 1)"}, settings("cmaes"), 1, "and sweep.space has 1; give sweep.sampler=tpe"),
-        ({"c": "a,b"}, settings("qmc"), 1, "sweep.sampler: qmc searches numbers that every trial has, 1 or more"),
         (
             {**NUMBERS, "y": {"range": "interval(0, 1)", "when": "c=a"}, "c": "a,b"},
             settings("cmaes"),
