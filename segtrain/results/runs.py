@@ -119,14 +119,13 @@ def is_starting(folder: Path) -> bool:
 def _status(folder: Path, log: Log, damage: str) -> tuple[str, str]:
     if is_held(folder):
         return RUNNING, ""
-    if log.error:
-        return FAILED, log.error
-    if damage:
-        return FAILED, damage
-    if log.stopped:  # in training: scores that are there nevertheless are of an earlier end
+    if isfile(folder / "metrics.json") and not damage:
+        # a run that is gone on with has none until it ends, so a later error is of a command that was refused
+        return (FAILED, log.untested) if log.untested else (COMPLETE, "")
+    if log.error or damage:
+        return FAILED, log.error or damage
+    if log.stopped:
         return STOPPED, log.stopped
-    if isfile(folder / "metrics.json"):
-        return COMPLETE, ""
     if isfile(folder / "train.log") and not isfile(folder / "config.yaml") and is_starting(folder):
         return RUNNING, ""
     return LOST, GONE

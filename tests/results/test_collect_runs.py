@@ -119,10 +119,24 @@ def test_a_run_that_was_resumed_has_the_settings_with_which_it_went_on(tmp_path:
     assert read_run(run).overrides == ("model=unet", "optimizer.lr=0.1")  # which train it anew
 
 
-def test_a_run_that_was_stopped_after_it_was_gone_on_with_has_no_old_scores(tmp_path: Path) -> None:
-    stopped = "2026-01-01 10:01:00,000 INFO stopped by SIGTERM after step 3; go on with: x\n"
-    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, log=stopped)
-    assert read_run(run).status == "stopped"
+def test_a_command_that_is_refused_leaves_a_complete_run_as_it_is(tmp_path: Path) -> None:
+    refused = "2026-01-01 10:02:00,000 DEBUG command: segtrain train resume=0\n" + error("optimizer.lr: 'abc' is not")
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, log=refused)
+    assert (read_run(run).status, read_run(run).reason) == ("complete", "")
+    assert make_results(collect(tmp_path)).rows[0].scores["val/miou"].mean == 0.5
+
+
+def test_a_run_whose_test_failed_is_failed_until_one_that_goes_on_ends_otherwise(tmp_path: Path) -> None:
+    fitted = "2026-01-01 10:01:00,000 DEBUG fit took 3.0 s\n"
+    again = "2026-01-01 10:02:00,000 DEBUG command: segtrain train resume=0\n"
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, log=fitted + error("images/7.png: cannot be read"))
+    assert (read_run(run).status, read_run(run).reason) == ("failed", "images/7.png: cannot be read")
+    with (run / "train.log").open("a") as file:
+        file.write(again + error("optimizer.lr: 'abc' is not"))
+    assert (read_run(run).status, read_run(run).reason) == ("failed", "images/7.png: cannot be read")
+    with (run / "train.log").open("a") as file:
+        file.write(again + fitted)
+    assert read_run(run).status == "complete"
 
 
 def test_a_run_that_is_gone_on_with_has_no_scores_until_it_ends(tmp_path: Path) -> None:
@@ -213,7 +227,7 @@ def test_a_grids_record_says_of_a_job_what_its_folder_cannot(tmp_path: Path) -> 
         (1, "lost", "killed by SIGKILL"),
         (2, "not run", "the grid was stopped"),
     ]
-    assert group.runs[0].seconds == 33.0
+    assert group.runs[0].seconds == 33.0  # with its start-up
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
