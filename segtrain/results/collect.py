@@ -204,7 +204,7 @@ def _total(runs: tuple[Run, ...] | list[Run]) -> float | None:
 
 
 def _objectives(groups: list[Group]) -> dict[str, str]:
-    """Return what most runs chose their best checkpoint by; without a sweep.json the scores of trials are added."""
-    directions = [run.direction for group in groups for run in group.runs]
-    name, mode = max(set(directions), key=directions.count, default=("val/miou", "max"))
+    """Return what most runs that have a config choose their best checkpoint by; of several the first."""
+    directions = [run.direction for group in groups for run in group.runs if run.settings]
+    name, mode = max(dict.fromkeys(directions), key=directions.count, default=("val/miou", "max"))
     return {name: mode}

@@ -203,6 +203,30 @@ def test_objectives_are_those_of_the_search_and_else_what_checkpoints_are_chosen
     assert collect(tmp_path).objectives == {"val/loss": "min"}
 
 
+def test_jobs_without_a_config_have_no_say_in_the_objective(tmp_path: Path) -> None:
+    for job, loss in enumerate((0.4, 0.3)):
+        run = write_run(tmp_path / str(job), f"optimizer.lr={job}", metrics={"val/loss": loss, "val/miou": -loss})
+        text = (run / "config.yaml").read_text().replace("monitor: val/miou", "monitor: val/loss")
+        (run / "config.yaml").write_text(text.replace("mode: max", "mode: min"))
+    for job in range(2, 6):
+        (tmp_path / str(job)).mkdir()
+        words = f"INFO job {job}: checkpoint.monitor=val/loss loss=focl\n"
+        (tmp_path / str(job) / "train.log").write_text(f"2026-01-01 10:00:00,000 {words}{error('no such option')}")
+    results = make_results(collect(tmp_path))
+    assert results.collection.objectives == {"val/loss": "min"}
+    assert results.winner is not None
+    assert results.winner.group.name == "1"
+
+
+def test_of_objectives_that_as_many_runs_have_the_first_counts(tmp_path: Path) -> None:
+    names = [f"val/{letter}" for letter in "hcaebdgf"]
+    for job, name in enumerate(names):
+        run = write_run(tmp_path / str(job), f"optimizer.lr={job}", metrics={name: 0.5})
+        text = (run / "config.yaml").read_text().replace("monitor: val/miou", f"monitor: {name}")
+        (run / "config.yaml").write_text(text)
+    assert collect(tmp_path).objectives == {"val/h": "max"}
+
+
 def test_a_folder_without_runs_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run here or below"):
         collect(tmp_path)
