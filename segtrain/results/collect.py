@@ -144,11 +144,10 @@ def _job(path: Path) -> Run:
     if not isfile(path / RECORD):
         return run
     status, reason = _state(record, damage, [path])
-    seconds = record.get("seconds")
     parameters = _parameters(record)
     overrides = run.overrides or tuple(f"{key}={value}" for key, value in parameters.items())
     own = run.seed if run.seed is not None else seed_of(overrides)
-    run = replace(run, overrides=overrides, seed=own, seconds=seconds if seconds else run.seconds)
+    run = replace(run, overrides=overrides, seed=own, seconds=_longer(record.get("seconds"), run.seconds))
     # without a lock, its folder is taken for that of one that starts: one that the grid has ended does not
     runs = run.status == RUNNING and (status == RUNNING or is_held(path))
     return run if runs or run.status in (COMPLETE, FAILED) else replace(run, status=status, reason=reason)
@@ -160,6 +159,12 @@ def _state(record: dict[str, Any], damage: str, folders: Sequence[Path]) -> tupl
     if status == RUNNING and not any(map(is_held, folders)) and not any(map(is_starting, folders)):
         status, reason = LOST, GONE
     return status if status in STATES else LOST, " ".join(reason.split())
+
+
+def _longer(recorded: Any, logged: float | None) -> float | None:
+    """Return how long a job took: with its start-up as the grid has it, or in all as its log has it if it went on."""
+    known = [seconds for seconds in (recorded, logged) if isinstance(seconds, int | float)]
+    return max(known, default=None)
 
 
 def _parameters(record: dict[str, Any]) -> dict[str, Value]:

@@ -254,6 +254,14 @@ def test_a_grids_record_says_of_a_job_what_its_folder_cannot(tmp_path: Path) -> 
     assert group.runs[0].seconds == 33.0  # with its start-up
 
 
+def test_a_grids_job_that_was_gone_on_with_took_the_time_of_both(tmp_path: Path) -> None:
+    again = "2026-01-02 10:00:00,000 DEBUG command: segtrain train resume=0\n2026-01-02 10:00:49,000 INFO the end\n"
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, seconds=10, log=again)
+    record = {"number": 0, "state": "stopped", "parameters": {}, "seconds": 15.8}
+    (run / "trial.json").write_text(json.dumps(record))
+    assert collect(tmp_path).groups[0].seconds == pytest.approx(59)
+
+
 @pytest.mark.parametrize("state", ["failed", "stopped"])
 def test_a_job_that_ended_before_it_had_a_config_is_not_running(tmp_path: Path, state: str) -> None:
     (tmp_path / "0").mkdir()
