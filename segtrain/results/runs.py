@@ -86,7 +86,8 @@ def read_run(folder: Path) -> Run:
     settings = _settings(config)
     if len(configs) > 1:
         begun = _settings(configs[0])
-        overrides += tuple(f"{k}={_quoted(v)}" for k, v in settings.items() if begun.get(k) != v)
+        changed = {key: _quoted(value) for key, value in settings.items() if begun.get(key) != value}
+        overrides += tuple(f"{'' if key in begun else '++'}{key}={value}" for key, value in changed.items())
     policy = config.get("checkpoint")
     policy = policy if isinstance(policy, dict) else {}
     seed = config.get("seed", seed_of(overrides))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Compose
 from folders import error, write_run, write_trial
 
@@ -219,6 +220,23 @@ def test_the_winners_command_composes_to_its_config(grid: Path, compose_config: 
     cfg = compose_config(*quote_paths(command[4:]))
     assert (cfg.seed, cfg.test, cfg.loss.gamma, cfg.dataset.root) == (4, True, 3, "/a b/c,d")
     assert cfg.trainer.limit_train_batches == 2
+
+
+def test_the_command_of_a_winner_that_was_gone_on_with_composes(compose_config: Compose, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", metrics={"val/miou": 0.5})
+    environment = json.loads((run / "environment.json").read_text())
+    added = ["+trainer.limit_val_batches=2", "trainer.max_epochs=1"]
+    (run / "environment.json").write_text(json.dumps(environment | {"overrides": added}))
+    begun = yaml.safe_load((run / "config.yaml").read_text())
+    begun["trainer"] = {"limit_val_batches": 2, "max_epochs": 1}
+    (run / "config.yaml").write_text(yaml.safe_dump(begun))
+    begun["trainer"] = {"limit_val_batches": 3, "max_epochs": 4, "val_check_interval": 1}
+    (run / "resumed-1.yaml").write_text(yaml.safe_dump(begun))
+    collection = collect(tmp_path)
+    words = shlex.split(train_command(make_results(collection).rows[0], collection))[2:]
+    assert {"trainer.limit_val_batches=3", "trainer.max_epochs=4", "++trainer.val_check_interval=1"} < set(words)
+    trainer = compose_config(*words).trainer
+    assert (trainer.limit_val_batches, trainer.max_epochs, trainer.val_check_interval) == (3, 4, 1)
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "md"])
