@@ -104,12 +104,15 @@ def _log(folder: Path) -> Path | None:
 
 
 def _comparison(results: Results, compare: tuple[int, int] | None) -> str:
-    """Return the paired test of two rows; without rows that were asked for, nothing unless there are several seeds."""
+    """Return the paired test of two rows; if none were asked for, of the winner and its rival, over several seeds."""
     if compare is None:
-        best = results.best_first()[:2]
-        if len(best) < 2 or max(row.scores[results.metric].count for row in best) < 2:
+        best, winner = results.best_first(), results.winner
+        if winner is None or len(best) < 2 or winner.scores[results.metric].count < 2:
             return ""
-        return _test(best[0], best[1], results.metric)
+        # the best of those with as many seeds as the winner; if it alone has so many, of those with the most
+        rival = max((row for row in best if row is not winner), key=lambda row: row.scores[results.metric].count)
+        first, second = (row for row in best if row is winner or row is rival)
+        return _test(first, second, results.metric)
     for number in compare:
         if not 1 <= number <= len(results.rows):
             raise UserError(f"--compare {number}: no such row (1 to {len(results.rows)}, in the order of this table)")

@@ -85,6 +85,16 @@ def test_the_two_best_are_compared_over_their_common_seeds(grid: Path) -> None:
     assert "row 2 against row 1" in text_of(grid, compare=(2, 1))
 
 
+def test_the_winner_is_compared_with_the_next_that_has_as_many_seeds(tmp_path: Path) -> None:
+    scores = {0.1: (0.9,), 0.2: (0.5, 0.6, 0.7), 0.3: (0.8,), 0.4: (0.4, 0.5, 0.3)}
+    for lr, miou in scores.items():
+        for seed, value in enumerate(miou):
+            write_run(tmp_path / f"{lr}-{seed}", f"optimizer.lr={lr}", f"seed={seed}", metrics={"val/miou": value})
+    text = text_of(tmp_path)
+    assert "best val/miou: row 3 (row 1 has a better mean" in text
+    assert "row 3 against row 4, val/miou: mean difference +0.2000 over 3 common seeds" in text
+
+
 @pytest.mark.parametrize("compare", [(1, 3), (0, 1), (1, 1)])
 def test_rows_that_cannot_be_compared_are_said(grid: Path, compare: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="--compare"):
