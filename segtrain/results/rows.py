@@ -37,6 +37,15 @@ class Row:
     scores: Mapping[str, Score]
     front: bool = False
 
+    def count(self, metric: str) -> int:
+        """Return over how many complete runs a mean is; what the search alone says is over all."""
+        runs = self.group.complete
+        return sum(metric in run.metrics for run in runs) or (len(runs) if metric in self.scores else 0)
+
+    def has_gaps(self, metric: str) -> bool:
+        """Say whether a metric has a mean, but not over all complete runs; a class may be absent in some."""
+        return metric in self.scores and self.count(metric) < len(self.group.complete)
+
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return a metric of every complete run by its seed."""
         runs = self.group.complete
@@ -66,6 +75,11 @@ class Results:
     def metrics(self) -> list[str]:
         """All metrics of any run."""
         return list(dict.fromkeys(name for row in self.rows for name in row.scores))
+
+    @property
+    def counted(self) -> str | None:
+        """The metric whose runs the table counts: by which it is ordered, or the winner is chosen, if there is one."""
+        return next((name for name in (self.key, self.metric) if name in self.metrics), None)
 
     @property
     def winner(self) -> Row | None:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -24,12 +25,13 @@ def csv_text(results: Results) -> str:
     objectives = results.collection.objectives
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    scores = [column for name in results.metrics for column in (name, f"{name} sd")]
+    gaps = {name for name in results.metrics if any(row.has_gaps(name) for row in results.rows)}
+    scores = [column for name in results.metrics for column in _headings(name, counted=name in gaps)]
     front = ["front"] if len(objectives) > 1 else []
     writer.writerow(["row", "run", *settings, "n", *scores, *front, "seconds", "status", "reason", "folder"])
     for row in results.rows:
         group = row.group
-        numbers = [cell for name in results.metrics for cell in _exact(row.scores.get(name))]
+        numbers = [cell for name in results.metrics for cell in _exact(row, name, counted=name in gaps)]
         told = [int(row.front)] if front else []
         values = (_exact_value(row.settings[name]) for name in settings)
         ending = (_exact_value(group.seconds), group.status, group.reason, group.folder)
@@ -93,9 +95,9 @@ def _columns(results: Results, labels: dict[str, str]) -> dict[str, Cell]:
     shown = [*objectives, results.key, results.metric, *(["test/miou"] if "test/miou" in results.metrics else [])]
     for name in dict.fromkeys(shown):
         if name in results.metrics:
-            columns[name] = lambda row, name=name: score_text(row.scores.get(name))  # type: ignore[misc]
+            columns[name] = lambda row, name=name: _score(row, name, results.counted)  # type: ignore[misc]
     if any(len(row.group.runs) > 1 for row in rows):
-        columns["n"] = lambda row: _count(len(row.group.complete), len(row.group.runs))
+        columns["n"] = lambda row: _count(_runs(row, results.counted), len(row.group.runs))
     columns["time"] = lambda row: duration(row.group.seconds)
     if SPEED in results.metrics and SPEED not in columns:
         columns["images/s"] = lambda row: _rounded(row.scores.get(SPEED))
@@ -121,6 +123,16 @@ def _run(row: Row) -> str:
     return row.group.name if len(row.group.name) <= 24 else f"{names[0]}{f' +{len(names) - 1}' if names[1:] else ''}"
 
 
+def _score(row: Row, name: str, counted: str | None) -> str:
+    """Return a mean with its deviation, and over how many runs it is if the column n does not say that."""
+    score, runs = row.scores.get(name), row.count(name)
+    return score_text(score) if score is None or runs == _runs(row, counted) else f"{score_text(score)} (n={runs})"
+
+
+def _runs(row: Row, counted: str | None) -> int:
+    return len(row.group.complete) if counted is None else row.count(counted)
+
+
 def _setting(value: Value | None) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -141,8 +153,14 @@ def _count(complete: int, runs: int) -> str:
     return str(runs) if complete == runs else f"{complete} of {runs}"
 
 
-def _exact(score: Score | None) -> Iterable[str]:
-    return ("", "") if score is None else (repr(score.mean), _exact_value(score.deviation))
+def _headings(name: str, *, counted: bool) -> list[str]:
+    return [name, f"{name} sd", *([f"{name} n"] if counted else [])]
+
+
+def _exact(row: Row, name: str, *, counted: bool) -> list[str]:
+    score = row.scores.get(name)
+    cells = ["", ""] if score is None else [repr(score.mean), _exact_value(score.deviation)]
+    return [*cells, *([str(row.count(name))] if counted else [])]
 
 
 def _exact_value(value: Value | None) -> str:

@@ -95,6 +95,29 @@ def test_the_winner_is_compared_with_the_next_that_has_as_many_seeds(tmp_path: P
     assert "row 3 against row 4, val/miou: mean difference +0.2000 over 3 common seeds" in text
 
 
+@pytest.fixture
+def gaps(tmp_path: Path) -> Path:
+    """Four seeds of one setting; a score is missing in one of them, and that of a class in two."""
+    for seed in range(4):
+        metrics = {"val/miou": 0.5 if seed else None, "val/iou/car": 0.4 if seed > 1 else None, "val/loss": 1.0}
+        write_run(tmp_path / "gaps" / str(seed), f"seed={seed}", metrics=metrics)
+    return tmp_path / "gaps"
+
+
+def test_n_is_over_how_many_runs_the_mean_is(gaps: Path) -> None:
+    def cells(sort: str | None) -> dict[str, str]:
+        head, _, row = (re.split(r"  +", line.strip()) for line in text_of(gaps, sort=sort).splitlines()[:3])
+        return dict(zip(head, row, strict=True))
+
+    assert cells(None)["n"] == "3 of 4"
+    by_class = cells("val/iou/car")
+    assert (by_class["n"], by_class["val/miou"]) == ("2 of 4", "0.5000 ± 0.0000 (n=3)")
+    assert cells("val/loss")["n"] == "4"
+    (row,) = rows_of(text_of(gaps, form="csv"))
+    assert (row["n"], row["val/miou n"], row["val/iou/car n"]) == ("4", "3", "2")
+    assert "val/loss n" not in row
+
+
 @pytest.mark.parametrize("compare", [(1, 3), (0, 1), (1, 1)])
 def test_rows_that_cannot_be_compared_are_said(grid: Path, compare: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="--compare"):
