@@ -53,8 +53,10 @@ def terminal_text(results: Results, *, width: int) -> tuple[str, list[str]]:
     columns = _columns(results, labels)
     settings = [label for label in labels.values() if label in columns]
     optional = [name for name in columns if name in (MEMORY, "images/s", "run")]
-    spare = [*optional[::-1], *settings[:0:-1]]  # from the last; one setting stays
-    console = Console(width=width, no_color=True, force_terminal=False)
+    others = [name for name in results.metrics if name in columns and name not in (results.key, results.metric)]
+    # from the last; one setting stays
+    spare = [*optional[::-1], *settings[:0:-1], *(name for name in ("time", "n") if name in columns), *others[::-1]]
+    console = Console(file=io.StringIO(), width=width, no_color=True, force_terminal=False)
     dropped: list[str] = []
     while (wide := _table(results, columns)) and spare:
         natural = console.measure(wide, options=console.options.update(max_width=10_000)).maximum
@@ -112,7 +114,8 @@ def _table(results: Results, columns: dict[str, Cell]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numeric = {"#", "n", "time", "images/s", MEMORY, *results.metrics}
     for name in columns:
-        table.add_column(name, overflow="fold", justify="right" if name in numeric else "left")
+        justify: Literal["left", "right"] = "right" if name in numeric else "left"
+        table.add_column(name, overflow="fold", no_wrap=name == "status", justify=justify)
     for row in results.rows:
         table.add_row(*(cell(row) for cell in columns.values()))
     return table

@@ -272,6 +272,15 @@ def test_the_command_of_a_winner_that_was_gone_on_with_composes(compose_config: 
     assert (trainer.limit_val_batches, trainer.max_epochs, trainer.val_check_interval) == (3, 4, 1)
 
 
+@pytest.mark.parametrize("width", [40, 36])
+def test_a_narrow_table_keeps_its_words_whole(grid: Path, width: int) -> None:
+    table = text_of(grid, width=width).split("\n\n")[0]
+    lines = table.splitlines()
+    assert "complete" in table
+    assert "no room for: images/s, time, n" in table
+    assert max(map(len, [line for line in lines if not line.startswith("no room")])) <= width
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "md"])
 def test_the_command_prints_or_writes(
     grid: Path, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
