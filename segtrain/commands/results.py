@@ -8,10 +8,11 @@ from pathlib import Path
 
 EPILOG = """\
 FOLDER is that of a search (outputs/sweeps/STUDY), of a grid (outputs/sweeps/NAME-ID), or any that has run folders below
-it (outputs/runs). Runs that differ in their seed alone are one row: mean ± standard deviation over n seeds. Scores are
+it (outputs/runs). Runs that differ in their seed alone are one row: mean +- standard deviation over n seeds. Scores are
 those of metrics.json; the winner is chosen by validation, never by cost or the test split, and among the settings that
 have the most seeds. Of runs with the same settings and seed the last complete one counts.
 """
+ENCODING = "utf-8"  # of --output
 
 
 def main() -> None:
@@ -44,16 +45,29 @@ def main() -> None:
     try:
         results = make_results(collect(arguments.folder), sort=arguments.sort, ascending=arguments.ascending)
         compare = None if arguments.compare is None else (arguments.compare[0], arguments.compare[1])
-        text = results_text(results, form=arguments.format, width=width, compare=compare)
+        encoding = None if arguments.output is None else ENCODING
+        text = results_text(results, form=arguments.format, width=width, compare=compare, encoding=encoding)
         if arguments.output is not None:
             write(arguments.output, text)
     except UserError as error:
         fail(str(error))
     if arguments.output is None:
+        show(text)
+
+
+def show(text: str) -> None:
+    """Print a text; a character that the terminal's encoding does not have is escaped."""
+    from segtrain.errors import fail
+
+    try:
         try:
             print(text, flush=True)
-        except BrokenPipeError:  # into `head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except UnicodeEncodeError:
+            print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest again at its end
+        if not isinstance(error, BrokenPipeError):  # into `head`
+            fail(f"stdout: cannot write the results ({error.strerror}); free some space or give --output FILE")
 
 
 def write(path: Path, text: str) -> None:
@@ -65,7 +79,7 @@ def write(path: Path, text: str) -> None:
     from segtrain.errors import UserError
 
     try:
-        path.write_text(f"{text}\n", encoding="utf-8")
+        path.write_text(f"{text}\n", encoding=ENCODING, errors="surrogateescape")  # a folder's name may be no text
     except OSError as error:
         raise UserError(f"--output: cannot write {path} ({error.strerror})") from error
 

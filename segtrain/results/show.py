@@ -1,5 +1,6 @@
 """What `segtrain results` says: the table, what ended otherwise, a test between two settings, and the next commands."""
 
+import sys
 from collections.abc import Iterator
 from os.path import isfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from segtrain.results.collect import Group
 from segtrain.results.rows import Results, Row
 from segtrain.results.runs import Run
 from segtrain.results.statistics import paired_test, verdict
-from segtrain.results.table import csv_text, markdown_text, terminal_text, unique_lines
+from segtrain.results.table import csv_text, in_ascii, markdown_text, terminal_text, unique_lines
 from segtrain.results.winner import advice, front_advice
 from segtrain.states import COMPLETE, STATES
 
@@ -17,7 +18,12 @@ MOST_NOTES = 20  # lines on runs that are not complete
 
 
 def results_text(
-    results: Results, *, form: str = "table", width: int = 120, compare: tuple[int, int] | None = None
+    results: Results,
+    *,
+    form: str = "table",
+    width: int = 120,
+    compare: tuple[int, int] | None = None,
+    encoding: str | None = None,
 ) -> str:
     """Return the results as text.
 
@@ -25,15 +31,17 @@ def results_text(
         results: what there is.
         form: table (with all that is to be said of it), csv or md (which are the table alone).
         width: of the terminal, in characters.
-        compare: the numbers of two rows; None for the best two where they have common seeds.
+        compare: the numbers of two rows; None for the winner and the next best with as many seeds.
+        encoding: in which it will be written; None for that of stdout.
 
     Raises:
         UserError: if there is no such row, or two of them are the same.
     """
+    encoding = encoding or sys.stdout.encoding or "utf-8"
     if form != "table":
         if compare is not None:
             raise UserError(f"--compare: a sentence, and --format {form} is a table alone; leave one out")
-        return csv_text(results) if form == "csv" else markdown_text(results)
+        return csv_text(results) if form == "csv" else in_ascii(markdown_text(results), encoding)
     table, dropped = terminal_text(results, width=width)
     blocks = [[table, *([f"no room for: {', '.join(dropped)} (--format csv has all)"] if dropped else [])]]
     blocks.append([_summary(results), *unique_lines(list(_notes(results)), most=MOST_NOTES)])
@@ -46,7 +54,8 @@ def results_text(
     elif (winner := results.winner) is not None:
         title = f"best {results.metric}: row {winner.number}{_passed_over(results)}"
         blocks.append(advice(winner, results.collection, title=title))
-    return "\n\n".join(text for block in blocks if (text := "\n".join(line for line in block if line)))
+    text = "\n\n".join(text for block in blocks if (text := "\n".join(line for line in block if line)))
+    return in_ascii(text, encoding)
 
 
 def _passed_over(results: Results) -> str:

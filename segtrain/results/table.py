@@ -17,6 +17,7 @@ from segtrain.results.statistics import Score
 Cell = Callable[[Row], str]
 SPEED = "perf/images_per_second"
 MEMORY = "memory, MiB"  # the heading
+ASCII = {"± ": "+-", "─": "-"}  # as wide
 
 
 def csv_text(results: Results) -> str:
@@ -69,6 +70,16 @@ def terminal_text(results: Results, *, width: int) -> tuple[str, list[str]]:
         console.print(wide)
     text = "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
     return text, [name for label in dropped for name in [*(k for k, v in labels.items() if v == label), label][:1]]
+
+
+def in_ascii(text: str, encoding: str) -> str:
+    """Return a text with the table's own signs in ASCII if an encoding does not have them."""
+    try:
+        "".join(ASCII).encode(encoding)
+    except UnicodeEncodeError:
+        for sign, plain in ASCII.items():
+            text = text.replace(sign, plain)
+    return text
 
 
 def duration(seconds: float | None) -> str:

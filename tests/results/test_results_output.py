@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +271,39 @@ def test_the_command_of_a_winner_that_was_gone_on_with_composes(compose_config: 
     assert {"trainer.limit_val_batches=3", "trainer.max_epochs=4", "++trainer.val_check_interval=1"} < set(words)
     trainer = compose_config(*words).trainer
     assert (trainer.limit_val_batches, trainer.max_epochs, trainer.val_check_interval) == (3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_a_terminal_without_signs_shows_the_table_in_ascii(
+    grid: Path, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LANG", "PYTHONUTF8", "PYTHONIOENCODING", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    (grid / "→x").mkdir()
+    os.rename(grid / "5", grid / "→x" / "5")
+    command = [sys.executable, "-m", "segtrain", "results", str(grid)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **setting}, check=True)
+    assert b"0.6250 +-0.0212" in done.stdout
+    assert set(done.stdout.splitlines()[1].strip()) == set(b"-")
+    helped = subprocess.run([*command[:4], "--help"], capture_output=True, env={**os.environ, **setting}, check=True)
+    assert b"+- standard deviation" in helped.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_a_stdout_that_cannot_be_written_is_a_sentence(grid: Path, form: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "segtrain", "results", str(grid), "--format", form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"segtrain: stdout: cannot write the results \(No space left .*\); free some .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("width", [40, 36])
