@@ -20,6 +20,7 @@ from segtrain.results.runs import (
     is_run,
     is_starting,
     may_look_into,
+    name_of,
     read_run,
     seed_of,
 )
@@ -90,7 +91,7 @@ def collect(folder: Path) -> Collection:
         raise UserError(f"{folder}: no such folder; give that of a sweep, such as outputs/sweeps/NAME, or outputs/runs")
     if not may_look_into(folder):
         raise UserError(f"{folder}: you may not read it; ask its owner, or give another folder")
-    found = sorted(_walk(folder), key=_natural)
+    found = _once(sorted(_walk(folder), key=_natural))
     # a grid's jobs have a trial.json each too, but the seed may be among what differs between them
     trials = [path for path in found if path.resolve().parent.name == "trials" and isfile(path / RECORD)]
     groups = [_trial(path) for path in trials]
@@ -105,14 +106,31 @@ def collect(folder: Path) -> Collection:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the folders of trials and runs; none lies in another."""
-    for top, below, files in os.walk(folder, onerror=lambda error: log.warning(f"passed over: {error}")):
+    """Yield the folders of trials and runs, also those that links lead to; none lies in another."""
+    for top, below, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: log.warning(f"passed over: {error}")
+    ):
         path = Path(top)
         if {RECORD, *FILES} & set(files):
             below.clear()
             yield path
         elif len(path.relative_to(folder).parts) >= DEPTH:
             below.clear()
+        else:
+            below[:] = [name for name in below if not _leads_back(path / name)]
+
+
+def _leads_back(path: Path) -> bool:
+    """Say whether a path is a link to a folder that it lies in, where there is nothing new."""
+    return os.path.islink(path) and path.parent.resolve().is_relative_to(path.resolve())
+
+
+def _once(found: list[Path]) -> list[Path]:
+    """Return the first of the paths that lead to one folder, and none that leads into the folder of a trial."""
+    first: dict[Path, Path] = {}
+    for path in found:
+        first.setdefault(path.resolve(), path)
+    return [path for real, path in first.items() if not any(parent in first for parent in real.parents)]
 
 
 def _natural(path: Path) -> tuple[tuple[bool, int, str], ...]:
@@ -127,7 +145,7 @@ def _trial(path: Path) -> Group:
     status, reason = _state(trial, damage, [path, *folders])
     seconds = trial.get("seconds")
     return Group(
-        path.name,
+        name_of(path),
         path,
         runs,
         status,
@@ -200,7 +218,7 @@ def _one_a_seed(runs: list[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
 
 
 def _name(folder: Path, root: Path) -> str:
-    return folder.relative_to(root).as_posix() if folder != root else folder.name
+    return folder.relative_to(root).as_posix() if folder != root else name_of(folder)
 
 
 def _total(runs: tuple[Run, ...] | list[Run]) -> float | None:

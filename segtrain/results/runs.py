@@ -66,6 +66,11 @@ def is_run(folder: Path) -> bool:
     return any(isfile(folder / name) for name in FILES)
 
 
+def name_of(folder: Path) -> str:
+    """Return a folder's name, also that of `.`."""
+    return os.path.basename(os.path.abspath(folder))
+
+
 def may_look_into(folder: Path) -> bool:
     """Say whether this user may list a folder and read what is in it."""
     return os.access(folder, os.R_OK | os.X_OK)

@@ -8,7 +8,7 @@ from pathlib import Path
 from segtrain.errors import UserError
 from segtrain.results.collect import Group
 from segtrain.results.rows import Results, Row
-from segtrain.results.runs import Run
+from segtrain.results.runs import Run, name_of
 from segtrain.results.statistics import paired_test, verdict
 from segtrain.results.table import csv_text, in_ascii, markdown_text, terminal_text, unique_lines
 from segtrain.results.winner import advice, front_advice
@@ -91,11 +91,12 @@ def _notes(results: Results) -> Iterator[str]:
             run = unit if isinstance(unit, Run) else next(reversed(unit.runs), None)
             facts = [fact for fact in (_progress(run, results), " ".join(unit.reason.split())) if fact]
             log = _log(unit.folder if run is None else run.folder)
-            name = row.group.name if isinstance(unit, Group) else unit.folder.name
+            name = row.group.name if isinstance(unit, Group) else name_of(unit.folder)
             yield f"{name} {unit.status}{': ' if facts else ''}{'; '.join(facts)}{f' ({log})' if log else ''}"
         for run in row.group.repeats:
-            counted = next(other.folder.name for other in row.group.runs if other.seed == run.seed)
-            yield f"{run.folder.name} {run.status}, not counted: {counted} has the same settings and seed {run.seed}"
+            counted = next(name_of(other.folder) for other in row.group.runs if other.seed == run.seed)
+            name = name_of(run.folder)
+            yield f"{name} {run.status}, not counted: {counted} has the same settings and seed {run.seed}"
 
 
 def _progress(run: Run | None, results: Results) -> str:

@@ -227,6 +227,33 @@ def test_of_objectives_that_as_many_runs_have_the_first_counts(tmp_path: Path) -
     assert collect(tmp_path).objectives == {"val/h": "max"}
 
 
+def test_links_lead_to_runs_and_a_run_is_found_once(tmp_path: Path) -> None:
+    for job in (0, 1):
+        write_run(tmp_path / "grid" / str(job), f"optimizer.lr={job}", metrics={"val/miou": 0.5})
+    trial = write_trial(tmp_path / "search", 3, parameters={"optimizer.lr": 9.0})
+    write_run(trial / "seed-0", "optimizer.lr=9", metrics={"val/miou": 0.5})
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "a").symlink_to(tmp_path / "grid" / "1")
+    (chosen / "b").symlink_to(tmp_path / "search" / "trials" / "0003" / "seed-0")
+    assert [group.name for group in collect(chosen).groups] == ["a", "b"]
+    (chosen / "up").symlink_to(tmp_path)  # and so to itself
+    assert len(collect(chosen).groups) == 2
+    assert [(group.name, len(group.runs)) for group in collect(tmp_path).groups] == [
+        ("0003", 1),
+        ("chosen/a", 1),
+        ("grid/0", 1),
+    ]
+
+
+@pytest.mark.parametrize("where", ["trials/0003", "trials/0003/seed-0"])
+def test_the_folder_in_which_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    trial = write_trial(tmp_path, 3)
+    write_run(trial / "seed-0", metrics={"val/miou": 0.5})
+    monkeypatch.chdir(tmp_path / where)
+    assert [group.name for group in collect(Path()).groups] == [Path(where).name]
+
+
 def test_a_folder_without_runs_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run here or below"):
         collect(tmp_path)
