@@ -134,7 +134,10 @@ def strike(run: Run, process: subprocess.Popen[bytes], kill: Kill) -> str | None
         if process.poll() is not None:
             return None
         time.sleep(0.001)
-    time.sleep(kill.wait)
+    struck = time.monotonic() + kill.wait
+    # a start-up may be shorter than that of the run which nobody stops, by which its seconds were drawn
+    while time.monotonic() < struck and (kill.phase != "start-up" or run.place()[0] == "start-up"):
+        time.sleep(0.001)
     there = processes(process.pid)
     phase, step = run.place()
     victims = [pid for pid, role in there.items() if role == kill.victim] or list(there)

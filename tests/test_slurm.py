@@ -26,7 +26,9 @@ class Preempt(pl.Callback):
         if trainer.global_step != 1 or os.path.exists("preempted"):
             return
         if trainer.is_global_zero:
-            subprocess.run(["scancel", "--signal=USR1", os.environ["SLURM_JOB_ID"]], check=True)
+            # scancel is one of the job's processes, all of which get the signal
+            scancel = ["env", "--ignore-signal=USR1", "scancel", "--signal=USR1"]
+            subprocess.run([*scancel, os.environ["SLURM_JOB_ID"]], check=True)
         (stop,) = [callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal)]
         deadline = time.monotonic() + 60
         while not stop.received and time.monotonic() < deadline:
