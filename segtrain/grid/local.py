@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import InstantiationException
 
-from segtrain.errors import UserError, message_of
+from segtrain.errors import UserError, first_line, message_of
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.plan import compose, plan
 from segtrain.grid.record import JOBS, Job
@@ -77,6 +78,7 @@ class LocalLauncher(GridLauncher):
             reason = f"it called sys.exit({error.code})"
             log_to_file(reason)
         if reason:
+            start_logging(None)  # the last words of the job's log stay those of the error
             log.error(f"job {job.folder.name} failed: {reason.splitlines()[0]}")
         job.end(FAILED if reason else COMPLETE, reason)
 
@@ -104,9 +106,11 @@ def refuse(job: Job) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an error in words: a user's mistake is its sentence."""
+    """Return an error in words: a user's mistake is its sentence, a constructor's error names its target and cause."""
     if isinstance(error, UserError):
         return message_of(error)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return " ".join(f"{first_line(error)} {reason_of(error.__cause__)}".split())
     return f"{type(error).__name__}: {error}"
 
 

@@ -23,6 +23,8 @@ class Fate(pl.Callback):
 
     def __init__(self, fate: str) -> None:
         self.fate = fate
+        if fate == "unmade":
+            raise RuntimeError("planted in two\nlines")
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
         if trainer.global_step == 2:

@@ -17,6 +17,24 @@ from segtrain.grid.command import arguments_of, way_on
 from segtrain.grid.record import Job
 from segtrain.grid.table import best_first
 
+OF_CONSTRUCTOR = """epoch 1/2
+Traceback (most recent call last):
+  File "instantiate.py", line 1, in call
+    target()
+RuntimeError: planted in two
+lines
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "node.py", line 16, in build_node
+    return instantiate(node)
+           ^^^^^^^^^^^^^^^^^
+hydra.errors.InstantiationException: Error in call to target 'boom.Bad':
+RuntimeError('planted in two\\nlines')
+full_key: model
+"""
+
 
 def facts(state: str, status: str = "0:0", **more: str) -> dict[str, str]:
     return {"JobState": state, "Reason": "None", "ExitCode": status, **more}
@@ -65,6 +83,12 @@ def test_the_last_line_of_a_traceback_is_a_jobs_last_word(tmp_path: Path) -> Non
     (tmp_path / "a").write_text("segtrain: two problems\n  one\n  two\n[torchrun] all ended\nsrun: error: n1\n")
     settle(job, facts("FAILED", "1:0"))
     assert job.reason == "two problems\n  one\n  two"
+    (tmp_path / "a").write_text(OF_CONSTRUCTOR)
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "Error in call to target 'boom.Bad': RuntimeError: planted in two lines"
+    (tmp_path / "a").write_text(f"{OF_CONSTRUCTOR}\nTraceback (most recent call last):\n  File ...\nValueError: no\n")
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "ValueError: no"
     (tmp_path / "a").unlink()
     settle(job, facts("FAILED", "1:0"))
     assert job.reason == "SLURM's state FAILED, exit status 1"

@@ -23,6 +23,8 @@ from segtrain.grid import fresh as fresh_module
 from segtrain.grid.fresh import fresh
 from segtrain.logs import start_logging
 from segtrain.module import SegmentationModule
+from segtrain.results.collect import collect
+from segtrain.results.runs import Run
 
 FATE = "+callbacks.fate={_target_:fates.Fate,fate:none}"
 
@@ -49,20 +51,26 @@ def states(sweep: Path) -> dict[str, str]:
     return {path.parent.name: json.loads(path.read_text())["state"] for path in sorted(sweep.glob("*/trial.json"))}
 
 
+def runs(sweep: Path) -> dict[str, Run]:
+    """Return {job: what `segtrain results` knows of it}."""
+    return {run.folder.name: run for group in collect(sweep).groups for run in (*group.runs, *group.repeats)}
+
+
 def test_every_way_to_fail_is_in_its_own_log_and_the_others_go_on(
     small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = train_grid(tmp_path, *small, "callbacks.fate.fate=error,leave,memory,none", "optimizer.lr=1e-3")
+    status = train_grid(tmp_path, *small, "callbacks.fate.fate=error,leave,memory,none,unmade", "optimizer.lr=1e-3")
     sweep, out = sweep_of(tmp_path), capsys.readouterr().out
     assert status == 1
-    assert states(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "complete"}
-    logs = [(sweep / str(number) / "train.log").read_text() for number in range(4)]
+    assert states(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "complete", "4": "failed"}
+    logs = [(sweep / str(number) / "train.log").read_text() for number in range(5)]
     assert "Traceback (most recent call last)" in logs[0]
     assert "RuntimeError: planted" in logs[0]
     assert "it called sys.exit(3)" in logs[1]
     assert "out of memory on cpu" in logs[2]
     assert "Traceback" not in logs[2]
     assert "Traceback" not in logs[3]
+    assert "RuntimeError: planted in two" in logs[4]
     metrics = json.loads((sweep / "3" / "metrics.json").read_text())
     assert not any(key.startswith("test/") for key in metrics), "jobs of a grid leave the test split alone"
     rows = [words for words in cells(out) if words[1:2] in (["done"], ["failed"])]
@@ -71,6 +79,11 @@ def test_every_way_to_fail_is_in_its_own_log_and_the_others_go_on(
     assert f"job 0 failed: RuntimeError: planted (see {sweep / '0' / 'train.log'})" in out
     assert "callbacks.fate.fate=error optimizer.lr=0.001 test=false hydra.run.dir=" in out
     assert f"segtrain eval checkpoint={sweep / '3' / 'checkpoints' / 'best.ckpt'} split=test" in out
+    unmade = "Error in call to target 'fates.Fate': RuntimeError: planted in two lines"
+    assert f"job 4 failed: {unmade} (see {sweep / '4' / 'train.log'})" in out
+    reasons = {name: run.reason for name, run in runs(sweep).items()}
+    assert reasons.pop("2").startswith("out of memory on cpu")
+    assert reasons == {"0": "RuntimeError: planted", "1": "it called sys.exit(3)", "3": "", "4": unmade}, "once each"
 
 
 def test_a_mistake_of_all_jobs_is_one_sentence(
