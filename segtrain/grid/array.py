@@ -31,7 +31,7 @@ def submit(jobs: Sequence[Job], resources: Resources, folder: Path) -> list[str]
     submitter = Submitter(folder, resources, name=folder.parent.name)
     submitted = submitter.submit_array(become, [arguments_of(job) for job in jobs])
     for job, one in zip(jobs, submitted, strict=True):
-        job.console = Path(one.paths.stdout)
+        job.console, job.own = Path(one.paths.stdout), True
     return [str(one.job_id) for one in submitted]
 
 

@@ -21,7 +21,7 @@ def arguments_of(job: Job, *, folder: Path | None = None) -> list[str]:
 
 def way_on(job: Job) -> str:
     """Return the command that goes on with a job that was begun, or runs it."""
-    if (job.folder / "checkpoints" / "last.ckpt").is_file():
+    if job.own and (job.folder / "checkpoints" / "last.ckpt").is_file():
         arguments = [f"resume={job.folder}"]
     elif (job.folder / "config.yaml").is_file():  # another run may not take the place of this one
         arguments = arguments_of(job, folder=job.folder.with_name(f"{job.folder.name}-again"))

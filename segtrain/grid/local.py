@@ -38,6 +38,8 @@ class LocalLauncher(GridLauncher):
         for job in jobs:
             if job.state == FAILED:
                 refuse(job)
+            else:
+                job.await_turn()
         from segtrain.deterministic import fix_workspace
         from segtrain.grid.fresh import forget, fresh
 

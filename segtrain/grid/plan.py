@@ -16,6 +16,7 @@ from segtrain.config.check import check_keys
 from segtrain.config.schema import TrainConfig
 from segtrain.config.wording import null_group_problem, reword
 from segtrain.errors import UserError
+from segtrain.grid.folders import check_folders
 from segtrain.grid.record import Job
 from segtrain.states import FAILED
 
@@ -30,7 +31,7 @@ def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]
         first: its number.
 
     Raises:
-        UserError: if none can run, and all for the same reason.
+        UserError: if none can run, and all for the same reason, or the folder of one is not its own.
     """
     shared = set.intersection(*(set(overrides) for overrides in batch)) if len(batch) > 1 else set()
     jobs = []
@@ -41,6 +42,7 @@ def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]
     reasons = {job.reason for job in jobs}
     if len(reasons) == 1 and all(job.state == FAILED for job in jobs):
         raise UserError(reasons.pop())
+    check_folders(jobs)
     return jobs
 
 

@@ -3,11 +3,15 @@
 import socket
 import time
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 
 from segtrain.metrics_file import read_metrics
-from segtrain.states import COMPLETE, NOT_RUN, RUNNING
-from segtrain.trial_record import write_record
+from segtrain.run_id import requeued
+from segtrain.states import COMPLETE, NOT_RUN, RECORD, RUNNING
+from segtrain.trial_record import read_state, write_record
+
+RUN = ("config.yaml", "train.log", "metrics.json", "checkpoints")  # what trained in a folder has left one of them
 
 
 @dataclass
@@ -27,6 +31,8 @@ class Job:
         seconds: how long it ran.
         host: where.
         console: what its process prints, if that is kept in a file.
+        started: when it began to run, by a clock that only counts; 0 if it has not.
+        own: a run that is in its folder is its own, also of a grid that SLURM runs again.
     """
 
     number: int
@@ -42,9 +48,16 @@ class Job:
     host: str = field(default_factory=socket.gethostname)
     console: Path | None = None
     started: float = 0.0
+    own: bool = field(default_factory=requeued)
+
+    def await_turn(self) -> None:
+        """Note that it has not run, unless its folder says more: a grid that SLURM runs again has begun some."""
+        if not (self.folder / RECORD).is_file():
+            self.write()
 
     def begin(self) -> None:
         """Note that it runs."""
+        self.own = self.own or not has_run(self.folder)
         self.state, self.started = RUNNING, time.monotonic()
         self.write()
 
@@ -71,6 +84,17 @@ class Job:
     def score(self) -> float | None:
         """Return the monitored score of its best checkpoint; None as long as it is not complete, or has none."""
         return read_metrics(self.folder).get(self.monitor) if self.state == COMPLETE else None
+
+
+def has_run(folder: Path) -> bool:
+    """Say whether a training has left something in a folder."""
+    return any(exists(folder / name) for name in RUN)
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the record of a job that has not run, as it runs by itself or cannot."""
+    if read_state(folder) == NOT_RUN:
+        (folder / RECORD).unlink(missing_ok=True)
 
 
 JOBS: list[Job] = []  # of this process's grid

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -13,7 +14,7 @@ from segtrain.grid.array import submit, wait_for
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.local import refuse
 from segtrain.grid.plan import plan
-from segtrain.grid.record import JOBS
+from segtrain.grid.record import JOBS, Job, withdraw
 from segtrain.logs import start_logging
 from segtrain.states import FAILED
 
@@ -51,7 +52,7 @@ class SlurmLauncher(GridLauncher):
         jobs = plan(self.context.config_loader, self.config, job_overrides, initial_job_idx)
         folder = jobs[0].folder.parent
         if ready := [job for job in jobs if job.state != FAILED]:
-            ids = submit(ready, self.resources, folder / "slurm")
+            ids = self._submit(ready, folder / "slurm")
             array = ids[0].partition("_")[0]
             log.info(f"submitted {len(ids)} jobs to SLURM as {array} (squeue --job={array} shows them)")
         JOBS.extend(jobs)
@@ -61,6 +62,17 @@ class SlurmLauncher(GridLauncher):
         if ready:
             self._wait(dict(zip(ids, ready, strict=True)), array, str(folder))
         return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
+
+    def _submit(self, jobs: Sequence[Job], folder: Path) -> list[str]:
+        """Submit jobs, which are known as not run until they are; return their ids."""
+        for job in jobs:
+            job.await_turn()
+        try:
+            return submit(jobs, self.resources, folder)
+        except UserError:
+            for job in jobs:
+                withdraw(job.folder)  # the command may be given again
+            raise
 
     def _wait(self, jobs: dict[str, Any], array: str, folder: str) -> None:
         leave = (

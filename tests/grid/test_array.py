@@ -204,6 +204,9 @@ def test_a_job_is_typed_by_itself_with_the_flags_of_the_grid(tmp_path: Path, mon
     assert way_on(job).endswith(f"hydra.run.dir={job.folder}-again"), "no run takes the place of another"
     (job.folder / "checkpoints").mkdir()
     (job.folder / "checkpoints" / "last.ckpt").touch()
+    job.begin()
+    assert way_on(job).endswith(f"hydra.run.dir={job.folder}-again"), "what trained there was there before it"
+    job.own = True
     assert way_on(job) == f"segtrain train resume={job.folder}", "its config leaves the test split alone"
 
 

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -17,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from conftest import BANDS, run_segtrain, write_bands
 from in_process import assert_equal
-from in_this_process import train_grid
+from in_this_process import run_train, train_grid
 
 from segtrain.grid import fresh as fresh_module
 from segtrain.grid.fresh import fresh
@@ -25,6 +26,7 @@ from segtrain.logs import start_logging
 from segtrain.module import SegmentationModule
 from segtrain.results.collect import collect
 from segtrain.results.runs import Run
+from segtrain.run_lock import release
 
 FATE = "+callbacks.fate={_target_:fates.Fate,fate:none}"
 
@@ -54,6 +56,11 @@ def states(sweep: Path) -> dict[str, str]:
 def runs(sweep: Path) -> dict[str, Run]:
     """Return {job: what `segtrain results` knows of it}."""
     return {run.folder.name: run for group in collect(sweep).groups for run in (*group.runs, *group.repeats)}
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    """Return {job: status} of the results."""
+    return {name: run.status for name, run in runs(sweep).items()}
 
 
 def test_every_way_to_fail_is_in_its_own_log_and_the_others_go_on(
@@ -100,18 +107,22 @@ def test_a_grid_that_is_ended_says_what_there_is_and_how_to_go_on(
     fate: str, status: int, small: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    values = f"callbacks.fate.fate=none,{fate},error"
+    values = f"callbacks.fate.fate=none,{fate},memory"
     assert train_grid(tmp_path, *small, values, "checkpoint.every_n_steps=1") == status
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
     sweep, out = sweep_of(tmp_path), capsys.readouterr().out
-    assert states(sweep) == {"0": "complete", "1": "stopped"}
+    assert states(sweep) == {"0": "complete", "1": "stopped", "2": "not run"}
+    assert statuses(sweep) == states(sweep)
     rows = [words[:2] for words in cells(out)]
     assert [rows.index(row) for row in (["0", "done"], ["1", "stopped"], ["2", "not"])]
     assert f"  segtrain train resume={sweep / '1'}\n" in out
     assert "\ntest: false\n" in (sweep / "1" / "config.yaml").read_text(), "who goes on with it leaves it alone too"
-    assert f"hydra.run.dir={sweep / '2'}" in out
+    (alone,) = (shlex.split(line) for line in out.splitlines() if line.endswith(f"hydra.run.dir={sweep / '2'}"))
     last = torch.load(sweep / "1" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == (3 if fate == "terminate" else 2), "the step of a signal is saved"
+    assert run_train(tmp_path, *alone[2:], "callbacks.fate.fate=terminate") == 75
+    release()  # as the end of its process would
+    assert statuses(sweep) == {"0": "complete", "1": "stopped", "2": "stopped"}, "it has been run since"
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ from segtrain.grid import fresh as fresh_module
 from segtrain.grid import local, slurm
 from segtrain.grid.record import JOBS, Job
 from segtrain.grid.table import finish_grid
-from segtrain.states import COMPLETE, FAILED
+from segtrain.results.collect import collect
+from segtrain.states import COMPLETE, FAILED, NOT_RUN, STOPPED
+from segtrain.trial_record import read_state
 
 SMALL = (*BANDS, "dataset.root=none", "name=grid")
 Act = Callable[[Job], None]
@@ -157,6 +159,100 @@ def test_who_leaves_a_grid_on_slurm_sees_the_jobs_that_could_not_run(
     assert "job 0 failed: optimizer=sgdd: no such option. Did you mean sgd?" in out
     assert "scancel 7 ends them" in out
     JOBS.clear()
+
+
+def trains(job: Job) -> None:
+    """Leave what a training leaves; the last job is interrupted."""
+    job.begin()
+    (job.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (job.folder / "checkpoints" / "last.ckpt").touch()
+    (job.folder / "config.yaml").write_text("seed: 0\n")
+    if job.number:
+        job.end(STOPPED, "interrupted")
+        raise KeyboardInterrupt
+    (job.folder / "metrics.json").write_text('{"val/miou": 0.5}')
+    job.end(COMPLETE)
+
+
+def contents(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_grid_in_the_folder_of_another_is_refused_and_that_one_stays_as_it_is(
+    launcher: str, act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(trains)
+    sweep = tmp_path / "g2"
+    assert train_grid(tmp_path, *SMALL, "optimizer.lr=1e-3,1e-2", f"hydra.sweep.dir={sweep}") == 130
+    before = contents(sweep)
+    words = ("loss=dice,ce", f"hydra.sweep.dir={sweep}", f"hydra/launcher={launcher}")
+    assert train_grid(tmp_path, *SMALL, *words) == 1
+    assert (
+        f"segtrain: {sweep / '0'}: a job of another grid is here already; give another hydra.sweep.dir, or go on with "
+        f"what is not complete by segtrain train resume={sweep / '1'}\n"
+    ) in capsys.readouterr().err
+    assert contents(sweep) == before
+    assert JOBS == []
+
+
+def test_jobs_that_wait_in_a_folder_keep_another_grid_out(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(fails_then(KeyError("not reached")))
+    Job(1, tmp_path / "g" / "1", ()).await_turn()
+    assert train_grid(tmp_path, *SMALL, "seed=0,1", "hydra.sweep.dir=g") == 1
+    assert f"{tmp_path / 'g' / '1'}: a job of another grid is here already" in capsys.readouterr().err
+
+
+def test_jobs_that_would_share_a_folder_are_refused(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(trains)
+    assert train_grid(tmp_path, *SMALL, "seed=0,1", "hydra.sweep.dir=g", "hydra.sweep.subdir=x") == 1
+    assert f"hydra.sweep.subdir: jobs 0 and 1 would share the folder {tmp_path / 'g' / 'x'};" in capsys.readouterr().err
+    assert not (tmp_path / "g" / "x").exists()
+
+
+def test_a_grid_that_slurm_runs_again_goes_on_in_its_folders(
+    act: Callable[[Act], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(trains)
+    words = (*SMALL, "seed=0,1,2", "hydra.sweep.dir=g")
+    assert train_grid(tmp_path, *words) == 130
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    seen: list[dict[int, str | None]] = []
+
+    def again(job: Job) -> None:
+        seen.append({number: read_state(tmp_path / "g" / str(number)) for number in range(3)})
+        raise KeyboardInterrupt
+
+    act(again)
+    capsys.readouterr()
+    assert train_grid(tmp_path, *words) == 130
+    assert seen == [{0: COMPLETE, 1: STOPPED, 2: NOT_RUN}], "what a job was stays known until it goes on"
+    assert f"  segtrain train resume={tmp_path / 'g' / '1'}\n" in capsys.readouterr().out
+
+
+def test_jobs_are_known_before_they_are_submitted_and_no_more_if_they_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[str | None]] = []
+
+    def submit(jobs: list[Job], *others: object) -> list[str]:
+        seen.append([read_state(job.folder) for job in jobs])
+        if len(seen) == 1:
+            raise UserError("hydra.launcher: sbatch takes no such job")
+        return [f"7_{job.number}" for job in jobs]
+
+    monkeypatch.setattr(slurm, "submit", submit)
+    words = (*SMALL, "hydra/launcher=slurm", "hydra.launcher.wait=false", "seed=0,1", "hydra.sweep.dir=g")
+    assert train_grid(tmp_path, *words) == 1
+    assert train_grid(tmp_path, *words) == 0, "the folders are free for the same command, once it can be submitted"
+    assert seen == [[NOT_RUN, NOT_RUN]] * 2
+    assert [run.status for group in collect(tmp_path / "g").groups for run in group.runs] == [NOT_RUN, NOT_RUN]
 
 
 def test_a_launcher_without_a_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
