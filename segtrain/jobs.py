@@ -14,9 +14,9 @@ from hydra.types import RunMode
 
 from segtrain import ranks
 from segtrain.errors import UserError, fail, full_disk, loader_died, message_of
-from segtrain.grid.record import withdraw
 from segtrain.logs import log_to_file, start_logging
 from segtrain.results.run_log import COMMAND
+from segtrain.trial_record import withdraw
 
 log = logging.getLogger("segtrain")
 

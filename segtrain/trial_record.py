@@ -9,7 +9,7 @@ from typing import Any
 
 from segtrain.json_file import read_json
 from segtrain.run_folder import write_text
-from segtrain.states import RECORD
+from segtrain.states import NOT_RUN, RECORD
 
 log = logging.getLogger("segtrain")
 
@@ -46,3 +46,9 @@ def read_state(folder: Path) -> str | None:
     """Return the state in a record; None if there is none that reads."""
     state = read_json(folder / RECORD)[0].get("state")
     return None if state is None else str(state)
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the record of a job that has not run, as it runs by itself or cannot."""
+    if read_state(folder) == NOT_RUN:
+        (folder / RECORD).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from segtrain.metrics_file import read_metrics
 from segtrain.run_id import requeued
 from segtrain.states import COMPLETE, NOT_RUN, RECORD, RUNNING
-from segtrain.trial_record import read_state, write_record
+from segtrain.trial_record import write_record
 
 RUN = ("config.yaml", "train.log", "metrics.json", "checkpoints")  # what trained in a folder has left one of them
 
@@ -89,12 +89,6 @@ class Job:
 def has_run(folder: Path) -> bool:
     """Say whether a training has left something in a folder."""
     return any(exists(folder / name) for name in RUN)
-
-
-def withdraw(folder: Path) -> None:
-    """Remove the record of a job that has not run, as it runs by itself or cannot."""
-    if read_state(folder) == NOT_RUN:
-        (folder / RECORD).unlink(missing_ok=True)
 
 
 JOBS: list[Job] = []  # of this process's grid

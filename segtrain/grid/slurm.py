@@ -14,9 +14,10 @@ from segtrain.grid.array import submit, wait_for
 from segtrain.grid.launcher import GridLauncher
 from segtrain.grid.local import refuse
 from segtrain.grid.plan import plan
-from segtrain.grid.record import JOBS, Job, withdraw
+from segtrain.grid.record import JOBS, Job
 from segtrain.logs import start_logging
 from segtrain.states import FAILED
+from segtrain.trial_record import withdraw
 
 log = logging.getLogger("segtrain")
 

@@ -66,7 +66,8 @@ class Fate(pl.Callback):
             return
         (stop,) = [callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal)]  # type: ignore[attr-defined]
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        subprocess.run(["scancel", "--signal=USR1", job], check=True)
+        # scancel is one of the job's processes, all of which get the signal
+        subprocess.run(["env", "--ignore-signal=USR1", "scancel", "--signal=USR1", job], check=True)
         deadline = time.monotonic() + 60
         while not stop.received and time.monotonic() < deadline:
             time.sleep(0.05)
