@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Run
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from segtrain import __version__
 from segtrain.cli import commands
-from segtrain.config.quoting import flags_first, quote_paths
+from segtrain.config.quoting import flags_first, quote, quote_paths, unquote
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "albumentations", "torchmetrics", "cv2", "numpy", "hydra", "rich")
 
@@ -152,10 +153,18 @@ def test_env_prints_versions(segtrain: Run) -> None:
         ("dataset.root=/a,/b", "dataset.root=/a,/b"),
         ("dataset.class_names=[a,b]", "dataset.class_names=[a,b]"),
         ("--config-dir=my dir", "--config-dir=my dir"),
+        ("dataset.root=C:\\my data\\", "dataset.root='C:\\my data\\\\'"),
     ],
 )
 def test_paths_are_quoted_for_hydra(given: str, quoted: str) -> None:
     assert quote_paths(["-m", given]) == ["-m", quoted]
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", "a\\b", "C:\\", "\\'", "\\\\'\\", '"', "'", "", "a\n"])
+def test_what_is_quoted_is_read_as_it_was(text: str) -> None:
+    assert OverridesParser.create().parse_override(f"key={quote(text)}").value() == text
+    assert unquote(quote(text)) == text
+    assert unquote("plain") == unquote('"plain"') == "plain"
 
 
 def test_without_a_sweep_a_comma_is_part_of_the_path() -> None:

@@ -31,14 +31,17 @@ def _quote(argument: str, *, sweep: bool) -> str:
 
 
 def quote(value: str) -> str:
-    """Return a text as Hydra's grammar takes any."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    """Return a text between quotes; Hydra reads backslashes as they are, but for those before a quote."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), value)
     return f"'{escaped}'"
 
 
 def unquote(value: str) -> str:
-    """Return what `quote_paths` quoted."""
-    return value.strip("'\"").replace("\\'", "'").replace("\\\\", "\\")
+    """Return what stands between quotes, and a text without any as it is."""
+    if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
+        return value
+    escaped = rf"(\\+)({value[0]}|\Z)"
+    return re.sub(escaped, lambda match: match[1][: len(match[1]) // 2] + match[2], value[1:-1])
 
 
 def as_list(arguments: Sequence[str], key: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from segtrain.config.quoting import quote
 from segtrain.config.schema import SweepConfig, TrainConfig
 from segtrain.errors import UserError
 
@@ -49,7 +50,7 @@ def gather_ranges(arguments: Sequence[str]) -> list[str]:
             found[_searchable(re.sub(rf"^\+*{re.escape(SPACE)}", "", key), argument)] = text
     if not found:
         return kept
-    entries = [f"{key}:{'null' if text is None else _quoted(text)}" for key, text in found.items()]
+    entries = [f"{key}:{'null' if text is None else quote(text)}" for key, text in found.items()]
     return [*kept, f"++sweep.ranges={{{','.join(entries)}}}"]
 
 
@@ -69,9 +70,3 @@ def _searchable(key: str, argument: str) -> str:
     if first in NOT_SEARCHED:
         raise UserError(f"{key}: it is not searched ({argument!r}); {NOT_SEARCHED[first]}")
     return key
-
-
-def _quoted(text: str) -> str:
-    """Return the text between quotes; Hydra reads backslashes as they are, but for those before a quote."""
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
-    return f"'{escaped}'"

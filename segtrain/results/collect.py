@@ -91,7 +91,7 @@ def collect(folder: Path) -> Collection:
         raise UserError(f"{folder}: no such folder; give that of a sweep, such as outputs/sweeps/NAME, or outputs/runs")
     if not may_look_into(folder):
         raise UserError(f"{folder}: you may not read it; ask its owner, or give another folder")
-    found = _once(sorted(_walk(folder), key=_natural))
+    found = _once(sorted(_walk(folder), key=_natural), folder)
     # a grid's jobs have a trial.json each too, but the seed may be among what differs between them
     trials = [path for path in found if path.resolve().parent.name == "trials" and isfile(path / RECORD)]
     groups = [_trial(path) for path in trials]
@@ -125,12 +125,13 @@ def _leads_back(path: Path) -> bool:
     return os.path.islink(path) and path.parent.resolve().is_relative_to(path.resolve())
 
 
-def _once(found: list[Path]) -> list[Path]:
-    """Return the first of the paths that lead to one folder, and none that leads into the folder of a trial."""
-    first: dict[Path, Path] = {}
-    for path in found:
+def _once(found: list[Path], root: Path) -> list[Path]:
+    """Return one of the paths that lead to a folder, without a link if there is one, and none into that of a trial."""
+    real_root, first = root.resolve(), dict[Path, Path]()
+    for path in sorted(found, key=lambda path: real_root / path.relative_to(root) != path.resolve()):
         first.setdefault(path.resolve(), path)
-    return [path for real, path in first.items() if not any(parent in first for parent in real.parents)]
+    kept = [path for real, path in first.items() if not any(parent in first for parent in real.parents)]
+    return sorted(kept, key=_natural)
 
 
 def _natural(path: Path) -> tuple[tuple[bool, int, str], ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from segtrain.config.quoting import quote
 from segtrain.json_file import read_json
 from segtrain.metrics_file import numbers, read_rows
 from segtrain.results.flat import Value, settings_of
@@ -159,7 +160,7 @@ def _quoted(value: Value) -> str:
         return str(value).lower()
     if not isinstance(value, str) or re.fullmatch(r"[\w./:+-]+|\[.*\]", value):
         return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return quote(value)
 
 
 def seed_of(overrides: tuple[str, ...]) -> int | None:

@@ -86,8 +86,8 @@ def _choices(parameters: Sequence[Parameter]) -> list[str]:
 
 
 def _as_in(choices: Sequence[str], wanted: str) -> str | None:
-    """Return the choice that is this one but for quotes; None if there is none."""
-    return next((choice for choice in choices if _bare(choice) == _bare(wanted)), None)
+    """Return the choice that is this one, else one that is but for quotes; None if there is none."""
+    return wanted if wanted in choices else next((choice for choice in choices if _bare(choice) == _bare(wanted)), None)
 
 
 def _bare(choice: str) -> str:

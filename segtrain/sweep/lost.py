@@ -123,7 +123,10 @@ class Lookout:
             retries: how often a trial is tried again.
             heartbeats: whether workers could send any; without, a silent one is not dead.
         """
+        began = self.clock()
         silent = self._silent() if heartbeats else set()
+        if self.clock() - began > HEARTBEAT:  # the storage was silent itself
+            silent = set()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number not in held and self._is_dead(trial, own, silent=trial.number in silent):
                 with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another was faster

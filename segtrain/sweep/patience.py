@@ -11,6 +11,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from segtrain.errors import UserError, first_line
+from segtrain.sweep.lost import HEARTBEAT
 
 log = logging.getLogger("segtrain")
 
@@ -50,11 +51,11 @@ class Patience:
         self.seconds = seconds
         self.sleep = sleep
         self.clock = clock
-        self.answered = -math.inf  # when it answered again after it had been silent
+        self.silent_at = -math.inf  # when it was last silent for so long that heartbeats of workers are missing
 
     def has_answered_for(self, seconds: float) -> bool:
-        """Say whether the storage was not silent in the last seconds, as far as was seen here."""
-        return self.clock() - self.answered > seconds
+        """Say whether no heartbeat can be missing in the last seconds by the storage's silence, as it was seen here."""
+        return self.clock() - self.silent_at > seconds
 
     def call(self, function: Callable[[], T]) -> T:
         """Return what a function returns that asks the storage.
@@ -71,7 +72,7 @@ class Patience:
                 raise TakenError from error
             except SILENT as error:
                 said = first_line(error.__cause__ or error)
-                silent = self.clock() - began
+                silent = self._silence(began)
                 if silent >= self.seconds:
                     raise UserError(
                         f"storage: {self.where} has not answered for {silent:.0f} s ({said}); the trials are saved, "
@@ -80,12 +81,19 @@ class Patience:
                 if pause == 0.5:
                     log.warning(f"storage: {self.where} does not answer ({said}); it is tried again, trials go on")
             else:
+                self._silence(began)
                 if pause > 0.5:
-                    self.answered = self.clock()
                     log.info(f"storage: {self.where} answers again")
                 return answer
             self.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _silence(self, began: float) -> float:
+        """Return for how long the storage has not answered, and note what is long."""
+        silent = self.clock() - began
+        if silent > HEARTBEAT:
+            self.silent_at = self.clock()
+        return silent
 
 
 class Patient(Protocol):

@@ -9,13 +9,14 @@ from hydra.core.override_parser.types import (
     IntervalSweep,
     Override,
     ParsedElementType,
-    Quote,
     QuotedString,
     RangeSweep,
     Transformer,
 )
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from segtrain.config.quoting import quote
 
 WORDS = "choice(a, b), range(1, 9), interval(0.1, 1) or tag(log, interval(1e-5, 1e-1))"
 
@@ -57,7 +58,7 @@ def _text(choice: ParsedElementType) -> str:
         read = OverridesParser.create().parse_override(f"key={plain}").value()
     except HydraException:
         read = None
-    return plain if read == plain else QuotedString(plain, Quote.single).with_quotes()
+    return plain if read == plain else quote(plain)
 
 
 def _refuse_endless(what: str, *numbers: float) -> None:

@@ -39,10 +39,12 @@ def begin(plan: Plan, search: Search, folder: Path) -> None:
     """
     cfg = plan.cfg
     theirs = read_json(folder / "sweep.json")[0]
-    if theirs.get("id", "") != search.id and (folder / "trials").is_dir():
+    ids = {theirs.get("id"), search.id} - {None, ""}  # a study whose maker died has none
+    if (folder / "trials").is_dir() and (len(ids) > 1 or not search.trials()):
+        by = f" (begun by: {theirs['command']})" if "command" in theirs else ""
         raise UserError(
-            f"study: {folder} has the trials of another study of this name (begun by: {theirs.get('command', '?')}), "
-            "whose storage is another or was removed; give study=ANOTHER for a new search, or remove the folder"
+            f"study: {folder} has the trials of another study of this name{by}, whose storage is another or was "
+            "removed; give storage=... as it was, study=ANOTHER for a new search, or remove the folder"
         )
     facts = {
         "study": cfg["study"],

@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from segtrain.errors import UserError
-from segtrain.sweep.database import open_database, reaching, shown
+from segtrain.sweep.database import LOCKED, open_database, reaching, shown
 from segtrain.sweep.lost import GRACE, HEARTBEAT
 from segtrain.sweep.patience import Patience
 from segtrain.sweep.samplers import SamplerSettings, make_pruner, make_sampler
@@ -20,7 +20,7 @@ from segtrain.sweep.study import Search
 # what may differ between the machines of one search: where files lie, and how many devices and processes it has
 OF_MACHINES = ("paths.", "hydra.searchpath", "loader.num_workers", "trainer.devices")
 
-MAKING = 10.0  # seconds in which another worker that makes a study gives it an id
+MAKING = LOCKED + 10.0  # seconds in which another worker that makes a study gives it an id
 
 
 def open_search(

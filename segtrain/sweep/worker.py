@@ -154,8 +154,10 @@ class Worker:
             return False
         unknown = [trial for trial in left if is_dead(trial.user_attrs.get("worker")) is not False]
         self.idle_since = self.idle_since or time.monotonic()
-        if unknown and time.monotonic() - self.idle_since < GRACE + 2 * HEARTBEAT:
-            return False  # until then those of dead workers have been taken over
+        enough = GRACE + 2 * HEARTBEAT  # seconds in which those of dead workers are taken over
+        waited = time.monotonic() - self.idle_since >= enough and self.search.patience.has_answered_for(enough)
+        if unknown and not waited:
+            return False
         log.info(
             f"{len(left)} trials are still trained by other workers, which are alive, and nothing is left for this "
             "one; should one be lost with its worker, the same command goes on with it"

@@ -241,9 +241,13 @@ def test_links_lead_to_runs_and_a_run_is_found_once(tmp_path: Path) -> None:
     assert len(collect(chosen).groups) == 2
     assert [(group.name, len(group.runs)) for group in collect(tmp_path).groups] == [
         ("0003", 1),
-        ("chosen/a", 1),
         ("grid/0", 1),
+        ("grid/1", 1),
     ]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.symlink_to(tmp_path / "grid")
+    (tmp_path / "grid" / "0-latest").symlink_to(tmp_path / "grid" / "1")
+    assert [group.name for group in collect(elsewhere).groups] == ["0", "1"], "by their own names, not a link's"
 
 
 @pytest.mark.parametrize("where", ["trials/0003", "trials/0003/seed-0"])

@@ -14,7 +14,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
-from sweep.helpers import file_search
+from sweep.helpers import file_search, memory_search
 
 from segtrain.errors import UserError
 from segtrain.sweep import pictures, report
@@ -260,12 +260,25 @@ def test_a_folder_with_the_trials_of_another_study_is_refused(tmp_path: Path, mo
     settings = SamplerSettings("tpe", "none", startup_trials=1, warmup=0, seed=0)
     cfg = {"study": "s", "storage": None, "n_trials": 5, "seeds": 1}
     plan = Plan(cfg, parse_space({"x": "interval(0, 1)"}), (), MIOU, settings=settings, n_trials=5)
-    begin(plan, file_search(tmp_path), tmp_path)
+    search = file_search(tmp_path)
+    begin(plan, search, tmp_path)
+    search.ask()
     (tmp_path / "trials").mkdir()
+    (tmp_path / "sweep.json").unlink()
     begin(plan, file_search(tmp_path), tmp_path)  # goes on
     written = (tmp_path / "sweep.json").read_text()
+    assert json.loads(written)["id"] == search.id
+    with pytest.raises(UserError, match="has the trials of another study"):
+        begin(plan, memory_search(n_trials=1), tmp_path)
+    other = memory_search(n_trials=1)
+    other.ask()
+    other.id = "another"
+    with pytest.raises(UserError, match="has the trials of another study"):
+        begin(plan, other, tmp_path)
     (tmp_path / "study.db").unlink()
-    wanted = rf"study: {tmp_path} has the trials of another study .*begun by: segtrain sweep study=s\), .*give study="
+    wanted = (
+        rf"study: {tmp_path} has the trials of another study .*begun by: segtrain sweep study=s\), .* study=ANOTHER"
+    )
     with pytest.raises(UserError, match=wanted):
         begin(plan, file_search(tmp_path), tmp_path)
     assert (tmp_path / "sweep.json").read_text() == written

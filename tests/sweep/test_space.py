@@ -358,3 +358,10 @@ def test_a_quoted_choice_is_the_same_value_in_a_trials_config() -> None:
 def test_keys_may_be_nested_as_in_a_config_and_null_is_not_searched() -> None:
     nested = {"optimizer": {"lr": "interval(0, 1)", "weight_decay": None}, "loss": "ce,focal"}
     assert parse_space(nested) == parse_space({"optimizer.lr": "interval(0, 1)", "loss": "ce,focal"})
+
+
+def test_a_condition_is_of_the_choice_that_is_written_and_of_another_in_quotes_only_without_it() -> None:
+    both = parse_space({"a": "choice(1,'1',2)", "x": {"range": "range(1,3)", "when": "a='1'"}})
+    assert both.of("x")[0].when == ("a", ("'1'",))
+    number = parse_space({"a": "choice(1,2)", "x": {"range": "range(1,3)", "when": "a='1'"}})
+    assert number.of("x")[0].when == ("a", ("1",))

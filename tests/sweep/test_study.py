@@ -238,12 +238,34 @@ def test_after_a_silence_of_the_storage_workers_have_time_for_a_heartbeat(
     search.patience = Patience("here", sleep=clock.sleep, clock=lambda: clock.now)
     other.worker = {"host": "elsewhere", "lock": "none"}
     assert other.ask() is not None
-    search.patience.call(silent(20, clock))
     grow_old(tmp_path)  # nobody could send any
+    real, silence = search.lookout.study.get_trials, silent(20, clock)
+
+    def get_trials(*arguments: Any, **options: Any) -> Any:
+        silence()
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(search.lookout.study, "get_trials", get_trials)
+        assert search.take_over() == []  # the call that meets it
     assert search.take_over() == []
-    clock.now += lost.GRACE
+    clock.now += lost.GRACE - 1
     assert search.take_over() == []
-    clock.now += 1
+    search.patience.call(silent(3, clock))  # too short for any heartbeat to be missing
+    assert [taken.number for taken in search.take_over()] == [0]
+
+
+def test_a_storage_that_hangs_while_heartbeats_are_read_has_none_of_workers_that_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, other = file_search(tmp_path), file_search(tmp_path)
+    other.worker = {"host": "elsewhere", "lock": "none"}
+    assert other.ask() is not None
+    grow_old(tmp_path)
+    now = itertools.count(0, lost.HEARTBEAT + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(search.lookout, "clock", lambda: float(next(now)))
+        assert search.take_over() == []
     assert [taken.number for taken in search.take_over()] == [0]
 
 

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from sweep.helpers import X, fake_trainings, file_search, make_worker, memory_search, records, states
 
+from segtrain.sweep.lost import GRACE, HEARTBEAT
 from segtrain.sweep.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("fake_trainings")
@@ -340,3 +341,16 @@ def test_a_full_disk_costs_the_trial_and_not_the_search(tmp_path: Path, monkeypa
     make_worker(search, tmp_path).run()
     assert kinds(search) == ["FAIL", "COMPLETE"]
     assert "the disk is full: console.log" in records(tmp_path)["0000"]["reason"]
+
+
+def test_a_worker_with_nothing_left_waits_for_heartbeats_that_a_silent_storage_could_not_get(tmp_path: Path) -> None:
+    search, other = file_search(tmp_path, n_trials=1), file_search(tmp_path, n_trials=1)
+    other.worker = {"host": "elsewhere", "lock": "none"}
+    assert other.ask() is not None
+    worker = make_worker(search, tmp_path)
+    assert not worker._over()
+    worker.idle_since = -1e9
+    search.patience.silent_at = search.patience.clock()
+    assert not worker._over()
+    search.patience.silent_at -= GRACE + 3 * HEARTBEAT
+    assert worker._over()
