@@ -337,6 +337,7 @@ def test_a_quoted_choice_is_the_same_value_in_a_trials_config() -> None:
         "'/data/a b'": "/data/a b",
         "'/data/a,b'": "/data/a,b",
         r"'C:\\'": "C:\\",
+        r"'/data/a\b'": r"/data/a\b",
         "''": "",
     }
     places = itertools.product(["choice({}, plain)", "{},plain"], ["name", "weights"])  # commands put paths in quotes
