@@ -16,7 +16,6 @@ from segtrain import ranks
 from segtrain.errors import UserError, fail, full_disk, loader_died, message_of
 from segtrain.logs import log_to_file, start_logging
 from segtrain.results.run_log import COMMAND
-from segtrain.trial_record import withdraw
 
 log = logging.getLogger("segtrain")
 
@@ -50,8 +49,6 @@ def job(*, log_file: str | None = None) -> Iterator[Path]:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     start_logging(None if log_file is None else folder / log_file)
-    if log_file is not None and not in_sweep():
-        withdraw(folder)  # what a grid has noted of a job that it left to the user, or to SLURM
     log.debug(COMMAND + shlex.join([Path(sys.argv[0]).name, *map(without_password, TYPED)]))
     if in_sweep():
         log.info(f"job {folder.name}: {shlex.join(hydra.overrides.task) or 'no overrides'}")

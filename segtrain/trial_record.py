@@ -49,6 +49,6 @@ def read_state(folder: Path) -> str | None:
 
 
 def withdraw(folder: Path) -> None:
-    """Remove the record of a job that has not run, as it runs by itself or cannot."""
+    """Remove the record of a job that has not run, as it could not be submitted."""
     if read_state(folder) == NOT_RUN:
         (folder / RECORD).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from segtrain.results.runs import (
     seed_of,
 )
 from segtrain.run_lock import is_held
-from segtrain.states import COMPLETE, FAILED, LOST, RECORD, RUNNING, STATES
+from segtrain.states import COMPLETE, FAILED, LOST, NOT_RUN, RECORD, RUNNING, STATES
 
 log = logging.getLogger("segtrain")
 
@@ -167,6 +167,8 @@ def _job(path: Path) -> Run:
     overrides = run.overrides or tuple(f"{key}={value}" for key, value in parameters.items())
     own = run.seed if run.seed is not None else seed_of(overrides)
     run = replace(run, overrides=overrides, seed=own, seconds=_longer(record.get("seconds"), run.seconds))
+    if status == NOT_RUN and is_run(path):  # the grid left it to SLURM, or to the user
+        return run
     # without a lock, its folder is taken for that of one that starts: one that the grid has ended does not
     runs = run.status == RUNNING and (status == RUNNING or is_held(path))
     return run if runs or run.status in (COMPLETE, FAILED) else replace(run, status=status, reason=reason)

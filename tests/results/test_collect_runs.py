@@ -11,12 +11,15 @@ from folders import error, write_run, write_trial
 
 from segtrain import jobs
 from segtrain.errors import UserError
+from segtrain.logs import start_logging
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
 from segtrain.results.run_log import read_log
 from segtrain.results.runs import read_run
 from segtrain.run_folder import prepare
 from segtrain.run_lock import release
+from segtrain.states import NOT_RUN
+from segtrain.trial_record import write_record
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:
@@ -283,6 +286,36 @@ def test_a_grids_record_says_of_a_job_what_its_folder_cannot(tmp_path: Path) -> 
         (2, "not run", "the grid was stopped"),
     ]
     assert group.runs[0].seconds == 33.0  # with its start-up
+
+
+def test_jobs_that_a_grid_left_to_slurm_are_told_by_their_parameters_before_they_have_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "in_sweep", lambda: False)
+    for number, lr in enumerate(("1e-3", "1e-2")):
+        folder = tmp_path / str(number)
+        parameters = {"optimizer.lr": lr, "seed": "3"}
+        write_record(folder, NOT_RUN, number=number, values={}, parameters=parameters, seconds=0.0, reason="")
+        hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder)))
+        monkeypatch.setattr(jobs.HydraConfig, "get", lambda hydra=hydra: hydra)
+        with pytest.raises(SystemExit), jobs.job(log_file="train.log"):
+            raise UserError("trainer.accelerator: 'gpu', but torch sees no GPU")
+    start_logging(None)
+    groups = collect(tmp_path).groups
+    assert [(run.overrides, run.seed) for group in groups for run in group.runs] == [
+        (("optimizer.lr=1e-3", "seed=3"), 3),
+        (("optimizer.lr=1e-2", "seed=3"), 3),
+    ]
+    assert {(group.status, group.reason) for group in groups} == {
+        ("failed", "trainer.accelerator: 'gpu', but torch sees no GPU")
+    }
+
+
+def test_a_job_that_a_grid_left_to_slurm_is_what_its_run_folder_says(tmp_path: Path) -> None:
+    for number, log in enumerate(("", "2026-01-01 10:01:00,000 INFO stopped by SIGTERM after step 3; go on with: x\n")):
+        run = write_run(tmp_path / str(number), f"optimizer.lr={number}", log=log)
+        write_record(run, NOT_RUN, number=number, values={}, parameters={}, seconds=0.0, reason="")
+    assert [group.status for group in collect(tmp_path).groups] == ["lost", "stopped"]
 
 
 def test_a_grids_job_that_was_gone_on_with_took_the_time_of_both(tmp_path: Path) -> None:
