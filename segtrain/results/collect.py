@@ -184,7 +184,7 @@ def _state(record: dict[str, Any], damage: str, folders: Sequence[Path]) -> tupl
 
 def _longer(recorded: Any, logged: float | None) -> float | None:
     """Return how long a job took: with its start-up as the grid has it, or in all as its log has it if it went on."""
-    known = [seconds for seconds in (recorded, logged) if isinstance(seconds, int | float)]
+    known = [seconds for seconds in (recorded, logged) if isinstance(seconds, int | float) and seconds]
     return max(known, default=None)
 
 

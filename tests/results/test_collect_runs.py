@@ -11,6 +11,7 @@ from folders import error, write_run, write_trial
 
 from segtrain import jobs
 from segtrain.errors import UserError
+from segtrain.grid.record import Job
 from segtrain.logs import start_logging
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
@@ -316,6 +317,11 @@ def test_a_job_that_a_grid_left_to_slurm_is_what_its_run_folder_says(tmp_path: P
         run = write_run(tmp_path / str(number), f"optimizer.lr={number}", log=log)
         write_record(run, NOT_RUN, number=number, values={}, parameters={}, seconds=0.0, reason="")
     assert [group.status for group in collect(tmp_path).groups] == ["lost", "stopped"]
+
+
+def test_a_job_that_has_not_run_took_no_time_that_is_known(tmp_path: Path) -> None:
+    Job(0, tmp_path / "0", ()).await_turn()
+    assert [(group.status, group.seconds) for group in collect(tmp_path).groups] == [(NOT_RUN, None)]
 
 
 def test_a_grids_job_that_was_gone_on_with_took_the_time_of_both(tmp_path: Path) -> None:
