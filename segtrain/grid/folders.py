@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segtrain.errors import UserError
 from segtrain.grid.record import Job, has_run
-from segtrain.run_id import global_rank, requeued
+from segtrain.run_id import requeued
 from segtrain.states import RECORD
 
 
@@ -25,7 +25,7 @@ def check_folders(jobs: Sequence[Job]) -> None:
                 f"hydra.sweep.subdir: jobs {other.number} and {job.number} would share the folder {job.folder}; leave "
                 "it out, or give it what differs between the jobs"
             )
-    if requeued() or global_rank() > 0:  # the folders are its own
+    if requeued():  # the folders are its own
         return
     taken = [folder for folder in first if has_run(folder) or exists(folder / RECORD)]
     if taken:

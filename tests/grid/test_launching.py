@@ -205,6 +205,42 @@ def test_jobs_that_wait_in_a_folder_keep_another_grid_out(
     assert f"{tmp_path / 'g' / '1'}: a job of another grid is here already" in capsys.readouterr().err
 
 
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize(
+    ("environment", "ranks", "sentence"),
+    [
+        (TORCHRUN, ("RANK", "LOCAL_RANK"), "-m: torchrun started 2 processes, and a grid is one process, which runs"),
+        (
+            SRUN | {"SLURM_STEP_NODELIST": "n1"},
+            ("SLURM_PROCID", "SLURM_LOCALID"),
+            "-m: srun started 2 tasks, and a grid is one process, which runs its jobs one by one; give srun --ntasks=1",
+        ),
+    ],
+)
+def test_a_grid_of_several_processes_is_refused_by_each_before_it_writes(
+    rank: str,
+    environment: dict[str, str],
+    ranks: tuple[str, ...],
+    sentence: str,
+    act: Callable[[Act], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    act(trains)
+    for name, value in {**environment, **dict.fromkeys(ranks, rank)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "meeting"))  # of the ranks, for what they say
+    (tmp_path / "here").mkdir()
+    assert train_grid(tmp_path / "here", *SMALL, "seed=0,1") == 1
+    assert f"segtrain: {sentence}" in capsys.readouterr().err
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_jobs_that_would_share_a_folder_are_refused(
     act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
