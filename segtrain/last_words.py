@@ -1,6 +1,6 @@
 """What did a process print last, and what does that say of its end?"""
 
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 PRINTED, TAIL = 1000, 20  # lines that it printed last: what its end is read from, and what is kept of them
@@ -42,5 +42,8 @@ def _of_constructor(lines: list[str]) -> str:
     words = [line.removeprefix(WRAPPED) for line in lines[last:] if line.startswith(WRAPPED)]
     if not words or lines[last - 1 : last] != [BETWEEN]:
         return ""
-    cause = takewhile(lambda line: not line.startswith((" ", "Traceback ")), reversed(lines[: last - 1]))
-    return " ".join(" ".join([words[-1], *reversed(list(cause))]).split())
+    before = lines[: last - 1]
+    begun = max((index for index, line in enumerate(before) if "Traceback (" in line), default=-1)
+    # its frames are indented, as lines of the error's message may be too
+    cause = list(dropwhile(lambda line: line.startswith(" "), before[begun + 1 :])) or before[-1:]
+    return " ".join(" ".join([words[-1], *cause]).split())

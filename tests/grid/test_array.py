@@ -86,6 +86,9 @@ def test_the_last_line_of_a_traceback_is_a_jobs_last_word(tmp_path: Path) -> Non
     (tmp_path / "a").write_text(OF_CONSTRUCTOR)
     settle(job, facts("FAILED", "1:0"))
     assert job.reason == "Error in call to target 'boom.Bad': RuntimeError: planted in two lines"
+    (tmp_path / "a").write_text(OF_CONSTRUCTOR.replace("\nlines\n", ":\n  one\n\n  other\n"))
+    settle(job, facts("FAILED", "1:0"))
+    assert job.reason == "Error in call to target 'boom.Bad': RuntimeError: planted in two: one other"
     (tmp_path / "a").write_text(f"{OF_CONSTRUCTOR}\nTraceback (most recent call last):\n  File ...\nValueError: no\n")
     settle(job, facts("FAILED", "1:0"))
     assert job.reason == "ValueError: no"
