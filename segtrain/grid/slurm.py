@@ -66,13 +66,15 @@ class SlurmLauncher(GridLauncher):
 
     def _submit(self, jobs: Sequence[Job], folder: Path) -> list[str]:
         """Submit jobs, which are known as not run until they are; return their ids."""
-        for job in jobs:
-            job.await_turn()
         try:
+            for job in jobs:
+                job.await_turn()
             return submit(jobs, self.resources, folder)
-        except UserError:
+        except BaseException as error:
             for job in jobs:
                 withdraw(job.folder)  # the command may be given again
+            if isinstance(error, KeyboardInterrupt):
+                log.warning("SLURM may have taken the jobs already (squeue --me shows them, scancel ends them)")
             raise
 
     def _wait(self, jobs: dict[str, Any], array: str, folder: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,23 @@ def test_jobs_are_known_before_they_are_submitted_and_no_more_if_they_are_refuse
     assert train_grid(tmp_path, *words) == 0, "the folders are free for the same command, once it can be submitted"
     assert seen == [[NOT_RUN, NOT_RUN]] * 2
     assert [run.status for group in collect(tmp_path / "g").groups for run in group.runs] == [NOT_RUN, NOT_RUN]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("planted")])
+def test_jobs_whose_submission_is_broken_off_leave_their_folders_free(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def submit(*arguments: object) -> list[str]:
+        raise error
+
+    monkeypatch.setattr(slurm, "submit", submit)
+    words = (*SMALL, "hydra/launcher=slurm", "seed=0,1", "hydra.sweep.dir=g")
+    with pytest.raises(RuntimeError) if isinstance(error, RuntimeError) else nullcontext():
+        assert train_grid(tmp_path, *words) == 130
+    told = "SLURM may have taken the jobs already (squeue --me shows them"
+    assert (told in capsys.readouterr().out) == isinstance(error, KeyboardInterrupt)
+    monkeypatch.setattr(slurm, "submit", lambda jobs, *others: [f"7_{job.number}" for job in jobs])
+    assert train_grid(tmp_path, *words, "hydra.launcher.wait=false") == 0
 
 
 def test_a_launcher_without_a_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
