@@ -17,6 +17,7 @@ from segtrain.grid import local, slurm
 from segtrain.grid.record import JOBS, Job
 from segtrain.grid.table import finish_grid
 from segtrain.results.collect import collect
+from segtrain.run_lock import hold, release
 from segtrain.states import COMPLETE, FAILED, NOT_RUN, STOPPED
 from segtrain.trial_record import read_state
 
@@ -195,6 +196,22 @@ def test_a_grid_in_the_folder_of_another_is_refused_and_that_one_stays_as_it_is(
     ) in capsys.readouterr().err
     assert contents(sweep) == before
     assert JOBS == []
+
+
+def test_nobody_is_told_to_go_on_with_a_job_that_runs(
+    act: Callable[[Act], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(trains)
+    words = (*SMALL, "seed=0,1", "hydra.sweep.dir=g")
+    assert train_grid(tmp_path, *words) == 130
+    capsys.readouterr()
+    hold(tmp_path / "g" / "1")
+    assert train_grid(tmp_path, *words) == 1
+    release()
+    assert (
+        f"segtrain: {tmp_path / 'g' / '0'}: a job of another grid is here already, and a process is training in "
+        f"{tmp_path / 'g' / '1'} now; give another hydra.sweep.dir\n"
+    ) in capsys.readouterr().err
 
 
 def test_jobs_that_wait_in_a_folder_keep_another_grid_out(
