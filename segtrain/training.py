@@ -35,6 +35,7 @@ from segtrain.models.normalize import Normalize
 from segtrain.models.weights import fit_weights, read_weights
 from segtrain.module import SegmentationModule
 from segtrain.ranks.ending import resuming
+from segtrain.results.run_log import FITTED
 from segtrain.run_folder import prepare, read_choices, write_metrics
 from segtrain.run_id import global_rank, requeued
 from segtrain.summary import describe_model, score_table
@@ -159,7 +160,7 @@ def fit(
         if isinstance(error, Stopped):
             error.wait()
         raise
-    log.debug(f"fit took {time.perf_counter() - started:.1f} s")
+    log.debug(f"{FITTED}{time.perf_counter() - started:.1f} s")
 
 
 def _out_of_memory(trainer: pl.Trainer, data: SegmentationData) -> str:

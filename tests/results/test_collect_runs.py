@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from folders import error, write_run, write_trial
@@ -15,7 +16,7 @@ from segtrain.grid.record import Job
 from segtrain.logs import start_logging
 from segtrain.results.collect import collect
 from segtrain.results.rows import make_results
-from segtrain.results.run_log import read_log
+from segtrain.results.run_log import FITTED, read_log
 from segtrain.results.runs import read_run
 from segtrain.run_folder import prepare
 from segtrain.run_lock import release
@@ -131,7 +132,7 @@ def test_a_command_that_is_refused_leaves_a_complete_run_as_it_is(tmp_path: Path
 
 
 def test_a_run_whose_test_failed_is_failed_until_one_that_goes_on_ends_otherwise(tmp_path: Path) -> None:
-    fitted = "2026-01-01 10:01:00,000 DEBUG fit took 3.0 s\n"
+    fitted = f"2026-01-01 10:01:00,000 DEBUG {FITTED}3.0 s\n"
     again = "2026-01-01 10:02:00,000 DEBUG command: segtrain train resume=0\n"
     run = write_run(tmp_path / "0", metrics={"val/miou": 0.5}, log=fitted + error("images/7.png: cannot be read"))
     assert (read_run(run).status, read_run(run).reason) == ("failed", "images/7.png: cannot be read")
@@ -141,6 +142,18 @@ def test_a_run_whose_test_failed_is_failed_until_one_that_goes_on_ends_otherwise
     with (run / "train.log").open("a") as file:
         file.write(again + fitted)
     assert read_run(run).status == "complete"
+
+
+def test_a_training_says_that_it_has_come_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from segtrain import training
+
+    caplog.set_level("DEBUG", "segtrain")
+    monkeypatch.setattr(training, "FITTED", "the end after ")
+    trainer: Any = SimpleNamespace(fit=lambda *arguments, **named: None)
+    training.fit(trainer, None, None, None, tmp_path)  # type: ignore[arg-type]
+    assert caplog.messages[-1].startswith("the end after ")
 
 
 def test_a_run_that_is_gone_on_with_has_no_scores_until_it_ends(tmp_path: Path) -> None:
