@@ -142,7 +142,6 @@ def test_a_shell_inside_a_job_is_refused_and_a_step_started_from_it_is_not(monke
             r"srun started 4 tasks, and this Trainer would not know of the others; give trainer=slurm",
         ),
         ({**BY_TASK, "num_nodes": 2}, {}, "trainer.num_nodes: 2 is not needed; srun says it"),
-        (BY_TASK, {"multirun": True}, "-m starts several; submit a job for each"),
         ({"devices": "slurm"}, {}, "this task sees no GPU; ask SLURM for them, such as --gpus-per-node=2"),
         ({"devices": "slurm"}, {"visible_gpus": 2}, None),
         ({"devices": "slurm"}, {"visible_gpus": 1}, None),  # its own: --gpus-per-task=1

@@ -98,17 +98,3 @@ def test_what_is_checked_before_training_is_what_torchrun_started(
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
     problems = start_problems(train_config(*overrides), multirun=False)
     assert problems == [] if sentence is None else [problem[: len(sentence)] for problem in problems] == [sentence]
-
-
-def test_a_sweep_under_torchrun_is_refused(train_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("TORCHELASTIC_RUN_ID", "x"),
-        ("LOCAL_WORLD_SIZE", "2"),
-        ("WORLD_SIZE", "2"),
-        ("LOCAL_RANK", "0"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("GROUP_RANK", "0")
-    (problem,) = start_problems(train_config("trainer=ddp_cpu"), multirun=True)
-    assert problem.startswith("torchrun: a sweep's jobs")

@@ -13,7 +13,6 @@ def slurm_problems(
     trainer: dict[str, Any],
     *,
     visible_gpus: int,
-    multirun: bool = False,
     scores: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> list[str]:
@@ -22,7 +21,6 @@ def slurm_problems(
     Args:
         trainer: the Trainer's arguments.
         visible_gpus: how many GPUs this process sees.
-        multirun: the run is one of a sweep's jobs.
         scores: the command scores a checkpoint, with any number of processes alike; without tasks it is one.
         environment: of the process.
     """
@@ -35,8 +33,6 @@ def slurm_problems(
     problems = []
     if trainer.get("num_nodes", 1) != 1:
         problems.append(f"trainer.num_nodes: {trainer['num_nodes']} is not needed; srun says it (srun --nodes=...)")
-    if multirun and task.count > 1:
-        problems.append("trainer.devices: 'slurm' is one run, and -m starts several; submit a job for each")
     if trainer.get("accelerator") != "cpu":
         problems += _gpu_problems(task, visible_gpus)
     return problems

@@ -26,7 +26,7 @@ def start_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
         cfg = {**cfg, "trainer": {**trainer, **torchrun_layout(trainer)}}
     except UserError as error:
         return [str(error)]
-    tasks = slurm_problems(trainer, visible_gpus=torch.cuda.device_count(), multirun=multirun, scores=scores)
+    tasks = slurm_problems(trainer, visible_gpus=torch.cuda.device_count(), scores=scores)
     devices = tasks or _device_problems(cfg, multirun=multirun)
     return devices + capability_problems(trainer, evaluation=scores) + sharding_problems(cfg)
 
@@ -64,10 +64,6 @@ def _device_problems(cfg: dict[str, Any], *, multirun: bool) -> list[str]:
     task = this_task() if devices == BY_TASK else None
     count = task.count if task is not None else (wanted or available) * (trainer.get("num_nodes") or 1)
     if multirun and task is None and count > 1:
-        if launched:
-            return [
-                "torchrun: a sweep's jobs would each need all its processes to go on together; start each by itself"
-            ]
         return [
             "trainer.devices: a sweep in one process cannot start several processes a job (their settings would "
             "differ between the ranks); use trainer.devices=1, hydra/launcher=slurm (each job on its own), "
